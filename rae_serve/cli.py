@@ -1,0 +1,216 @@
+"""The `rae-serve` command."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import click
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rae_serve import files, images, noise, parity
+from rae_serve.bundle import Bundle
+from rae_serve.engine import Engine
+from rae_serve.errors import InvalidInput, RaeServeError
+
+app = typer.Typer(
+    help="Train generative auto-encoders, export them to ONNX, sample them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out_console = Console()
+
+DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", show_default=False)]
+RunArgument = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+MAX_IMAGES = 1_000_000
+MAX_IN_ONE_FILE = 100_000
+_CHUNK = 1024
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.", show_default=False)],
+    data: Annotated[
+        str | None,
+        typer.Option(help="A data set's name, a folder of images, or a .npy/.npz file.", show_default="the recipe's"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps to train.", show_default="the recipe's")] = None,
+    minutes: Annotated[float | None, typer.Option(help="A time budget.", show_default="none")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="the recipe's")] = None,
+    device: DeviceOption = "auto",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
+) -> None:
+    """Train a model by a recipe."""
+    named = {"steps": steps, "minutes": minutes, "seed": seed}
+    given = [f"{key}={value}" for key, value in named.items() if value is not None]
+    training = _training("commands")
+    training.train(recipe, [*(overrides or []), *given], data, out, device, resume)
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("recipe", "data", "steps", "description"):
+        table.add_column(column, justify="right" if column == "steps" else "left")
+    recipe = _training("recipe")
+    for name in recipe.names():
+        loaded = recipe.load(name)
+        table.add_row(name, loaded.data, f"{loaded.steps:,}", loaded.description)
+    out_console.print(table)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder.", show_default="bundles/RUN")] = None,
+    fused: Annotated[bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one.")] = False,
+) -> None:
+    """Export a run's model to a bundle of ONNX graphs."""
+    runs = _training("runs")
+    target = out or Path("bundles") / run.resolve().name
+    bundle = _training("export").export(runs.Run.open(run), target, fused=fused)
+    typer.echo(f"{target}: digest {bundle.manifest.digest}")
+    _print_parity(bundle.manifest.parity)
+
+
+@app.command()
+def inspect(
+    bundle: BundleArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest itself.")] = False,
+) -> None:
+    """Show what a bundle holds."""
+    manifest = Bundle.load(bundle).manifest
+    document = manifest.model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    height, width, channels = manifest.image.shape
+    rows = {
+        "model": f"{manifest.model.kind}, by the recipe {manifest.model.recipe}",
+        "image": f"{height} × {width} × {channels}, {manifest.image.mode}",
+        "latent": f"{manifest.latent.dim} of {manifest.latent.trained_dim} trained dimensions",
+        "noise": f"{manifest.noise.dim} columns, {manifest.noise.algorithm}",
+        "attributes": ", ".join(manifest.attributes) or "none",
+        "training": f"{manifest.training.steps:,} steps on {manifest.training.images:,} images "
+        f"of {manifest.training.data}, seed {manifest.training.seed}",
+        **{name: f"{figure.value:g} ({figure.protocol})" for name, figure in manifest.quality.items()},
+        "format": f"{manifest.precision}, opset {manifest.opset}, IR version {manifest.ir_version}",
+        "licence": manifest.licence,
+        "created by": manifest.created_by,
+        "digest": manifest.digest,
+        **{name: f"{file.bytes:,} bytes" for name, file in manifest.files.items()},
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    out_console.print(table)
+
+
+@app.command()
+def verify(bundle: BundleArgument) -> None:
+    """Check a bundle's hashes, and its graphs against the golden arrays from torch."""
+    loaded = Bundle.load(bundle)
+    typer.echo(f"{len(loaded.manifest.files)} files are what the manifest says")
+    measured = parity.measure(Engine(loaded, device="cpu"), loaded.golden())
+    parity.check(measured, loaded.manifest.tolerance_grey_levels)
+    _print_parity(measured)
+
+
+@app.command()
+def sample(
+    bundle: BundleArgument,
+    out: Annotated[
+        Path, typer.Option(help="FILE.png (a grid where n > 1), FILE.npz, or a folder.", show_default=False)
+    ],
+    n: Annotated[int, typer.Option("-n", "--n", help="How many images.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="Row i of a seed is one image.", show_default="random")] = None,
+    offset: Annotated[int, typer.Option(help="The first row.")] = 0,
+    temperature: Annotated[float, typer.Option(help="A factor on the noise.")] = 1.0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Generate images."""
+    limit = MAX_IN_ONE_FILE if out.suffix in (".png", ".npz") else MAX_IMAGES
+    if not 1 <= n <= limit:
+        raise InvalidInput("n", f"must be from 1 to {limit:,} for {out}, not {n}")
+    engine = Engine(Bundle.load(bundle), device=device)
+    seed = noise.random_seed() if seed is None else seed
+    if out.suffix not in (".png", ".npz"):
+        if out.suffix:
+            raise InvalidInput("--out", f"must end in .png or .npz, or be a folder's name, not {out}")
+        with files.new_folder(out) as folder:
+            for start in range(offset, offset + n, _CHUNK):
+                count = min(_CHUNK, offset + n - start)
+                pixels = engine.sample(count, seed=seed, offset=start, temperature=temperature)
+                for index, image in enumerate(pixels, start):
+                    (folder / f"{seed}-{index:06d}.png").write_bytes(images.encode(image))
+    else:
+        pixels = engine.sample(n, seed=seed, offset=offset, temperature=temperature)
+        if out.suffix == ".png":
+            files.write(out, images.encode(images.grid(pixels)))
+        else:
+            buffer = io.BytesIO()
+            np.savez_compressed(
+                buffer, images=pixels, seed=seed, offset=offset, digest=engine.manifest.digest
+            )
+            files.write(out, buffer.getvalue())
+    typer.echo(f"{out}: {n} image{'s' if n > 1 else ''} of seed {seed}, from row {offset}")
+
+
+def main() -> None:
+    """Run the command; an error is one line on stderr and exit status 2."""
+    try:
+        # Anything but a number is a command's own end, which is a success.
+        status = app(standalone_mode=False, prog_name="rae-serve")
+        sys.exit(status if isinstance(status, int) else 0)
+    except RaeServeError as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", status=130)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}")
+
+
+def _fail(message: str, status: int = 2) -> None:
+    print("rae-serve: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(status)
+
+
+def _training(module: str) -> Any:
+    """A module of `training`, which needs torch and is not installed with the service."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"training.{module}")
+    except ModuleNotFoundError as error:
+        if error.name and error.name.split(".")[0] == "training":
+            raise
+        raise RaeServeError(
+            f"this command needs {error.name}, which is not installed: pip install 'rae-serve[train]'"
+        ) from None
+
+
+def _print_parity(measured: Any) -> None:
+    typer.echo(
+        f"against torch: prior {measured.prior:.1e}, encoder {measured.encoder:.1e} (relative), "
+        f"decoder {measured.decoder_grey_levels} grey levels"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""What the package raises: every message names the value that was wrong and says what to do."""
+
+from __future__ import annotations
+
+
+class RaeServeError(Exception):
+    """Base of all errors that a caller is meant to read."""
+
+
+class InvalidInput(RaeServeError):
+    """A value that the caller gave cannot be used. `field` names where it stood."""
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class BundleError(RaeServeError):
+    """A bundle is missing, damaged, or of another version than this reader's."""
+
+
+class RunError(RaeServeError):
+    """A training run cannot start, go on, or be read."""
+
+
+class Overloaded(RaeServeError):
+    """More work waits than the service accepts; try again after `retry_after_s` seconds."""
+
+    def __init__(self, waiting_rows: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting_rows} rows are waiting already; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s

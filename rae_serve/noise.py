@@ -1,0 +1,131 @@
+"""Noise `philox4x32-10/v1`: row i of seed s depends on (s, i) alone, to the bit, in any language.
+
+Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) turns
+(seed, row, block) into four 32-bit words, and each word becomes one standard normal through the inverse of
+the normal distribution function (Wichura, "Algorithm AS 241", 1988, PPND16). Everything after the words is
+float64 arithmetic with + − × ÷ √ alone, which IEEE 754 rounds the same everywhere; the logarithm is therefore
+written out too. `docs/noise.md` is the specification.
+"""
+
+from __future__ import annotations
+
+import operator
+import secrets
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_serve.errors import InvalidInput
+
+ALGORITHM: Final = "philox4x32-10/v1"
+MAX_INTEGER: Final = 2**53 - 1  # the largest integer that JSON keeps in every language
+ROUNDS: Final = 10
+
+Words = npt.NDArray[np.uint64]  # each holds one 32-bit word, with room for a product of two
+Float64 = npt.NDArray[np.float64]
+
+_LOW32 = np.uint64(0xFFFFFFFF)
+_SHIFT32 = np.uint64(32)
+_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+_WEYL = (0x9E3779B9, 0xBB67AE85)
+
+# AS 241, PPND16: numerator and denominator, lowest power first.
+_CENTRAL = (
+    (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+     4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
+    (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
+     2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
+)  # fmt: skip
+_TAIL = (
+    (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+     1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
+    (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+     1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
+)  # fmt: skip
+_LN2 = 0.6931471805599453
+_SQRT2 = 1.4142135623730951
+_LOG_SERIES = tuple(1.0 / (2 * k + 1) for k in range(11))
+
+
+def normals(seed: int, start: int, count: int, dim: int) -> npt.NDArray[np.float32]:
+    """Standard normals, float32 [count, dim]: the rows start … start + count − 1 of a seed.
+
+    Raises InvalidInput for a seed or a row outside 0 … 2⁵³−1.
+    """
+    seed = integer("seed", seed)
+    start = integer("offset", start)
+    integer("offset", start + max(count, 1) - 1)
+    blocks = -(-dim // 4)
+    rows = np.repeat(np.arange(start, start + count, dtype=np.uint64), blocks)
+    block = np.tile(np.arange(blocks, dtype=np.uint64), count)
+    counter = (block, np.zeros_like(block), rows & _LOW32, rows >> _SHIFT32)
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
+    return inverse_normal(words.reshape(count, blocks * 4)[:, :dim]).astype(np.float32)
+
+
+def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> Words:
+    """Philox4x32-10 of N counters under one key, [N, 4]; every word below 2³²."""
+    c0, c1, c2, c3 = counter
+    for round_ in range(ROUNDS):
+        k0, k1 = (np.uint64((k + round_ * w) & 0xFFFFFFFF) for k, w in zip(key, _WEYL, strict=True))
+        product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
+        c0, c1, c2, c3 = (
+            (product1 >> _SHIFT32) ^ c1 ^ k0,
+            product1 & _LOW32,
+            (product0 >> _SHIFT32) ^ c3 ^ k1,
+            product0 & _LOW32,
+        )
+    return np.stack([c0, c1, c2, c3], axis=-1)
+
+
+def inverse_normal(words: Words) -> Float64:
+    """Φ⁻¹((w + ½) / 2³²) of 32-bit words w, in float64; symmetric about w = 2³¹ − ½, within ±6.4."""
+    q = (words.astype(np.float64) - 2147483647.5) / 4294967296.0
+    result = q * _ratio(_CENTRAL, 0.180625 - q * q)
+    tails = np.abs(q) > 0.425
+    word = words[tails]
+    depth = np.minimum(word, _LOW32 - word)
+    radius = np.sqrt(-_log_of_probability(depth))
+    result[tails] = np.where(q[tails] < 0, -1.0, 1.0) * _ratio(_TAIL, radius - 1.6)
+    return result
+
+
+def integer(field: str, value: Any) -> int:
+    """`value` as an integer from 0 to 2⁵³−1, or InvalidInput naming `field`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise InvalidInput(field, f"must be an integer, not {value!r}") from None
+    if isinstance(value, bool) or not 0 <= number <= MAX_INTEGER:
+        raise InvalidInput(field, f"must be an integer from 0 to {MAX_INTEGER}, not {value!r}")
+    return number
+
+
+def random_seed() -> int:
+    """A fresh seed from the operating system's randomness."""
+    return secrets.randbelow(MAX_INTEGER + 1)
+
+
+def _log_of_probability(depth: Words) -> Float64:
+    """ln((depth + ½) / 2³²), by the series of 2·artanh on [√½, √2]."""
+    mantissa, exponent = np.frexp(2.0 * depth.astype(np.float64) + 1.0)  # mantissa in [½, 1)
+    mantissa, exponent = 2.0 * mantissa, exponent - 1
+    high = mantissa > _SQRT2
+    mantissa, exponent = np.where(high, 0.5 * mantissa, mantissa), exponent + high
+    s = (mantissa - 1.0) / (mantissa + 1.0)
+    return 2.0 * s * _polynomial(_LOG_SERIES, s * s) + (exponent - 33) * _LN2
+
+
+def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Float64) -> Float64:
+    numerator, denominator = coefficients
+    return _polynomial(numerator, x) / _polynomial(denominator, x)
+
+
+def _polynomial(coefficients: tuple[float, ...], x: Float64) -> Float64:
+    """Horner's rule, coefficients lowest power first."""
+    result = np.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        result *= x
+        result += coefficient
+    return result

@@ -1,0 +1,65 @@
+"""Do the graphs compute what torch computed? Asked with the bundle's golden arrays, so without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_serve.bundle import Parity
+from rae_serve.engine import Engine
+from rae_serve.errors import BundleError
+
+BATCH_SIZES: Final = (1, 2, 7, 64)
+# float32 rounding through four layers of 1,024 stays below a tenth of this.
+LATENT_TOLERANCE: Final = 1e-4
+
+Array = npt.NDArray[Any]
+
+
+def measure(engine: Engine, golden: dict[str, Array]) -> Parity:
+    """The largest differences between the graphs and the golden arrays, over several batch sizes."""
+    return Parity(
+        batch_sizes=list(BATCH_SIZES),
+        prior=_largest(engine.latents, golden["noise"], golden["latent"], _relative),
+        decoder_grey_levels=int(_largest(engine.decode, golden["latent"], golden["image"], _levels)),
+        encoder=_largest(engine.encode, golden["image"], golden["encoded"], _relative),
+    )
+
+
+def check(parity: Parity, tolerance_grey_levels: int) -> None:
+    """Raise BundleError where a difference is larger than rounding explains."""
+    for graph, value in (("prior", parity.prior), ("encoder", parity.encoder)):
+        if not value <= LATENT_TOLERANCE:
+            raise BundleError(
+                f"{graph}.onnx differs from its golden latents by {value:.3g}, more than {LATENT_TOLERANCE:g}"
+            )
+    if parity.decoder_grey_levels > tolerance_grey_levels:
+        raise BundleError(
+            f"decoder.onnx differs from its golden images by {parity.decoder_grey_levels} grey levels, "
+            f"more than {tolerance_grey_levels}"
+        )
+
+
+def _largest(
+    run: Callable[[Array], Array], inputs: Array, expected: Array, difference: Callable[[Array, Array], Array]
+) -> float:
+    return max(
+        float(difference(run(inputs[rows]), expected[rows]).max())
+        for size in BATCH_SIZES
+        for rows in _slices(len(inputs), size)
+    )
+
+
+def _slices(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, start + size) for start in range(0, count, size))
+
+
+def _relative(actual: Array, expected: Array) -> Array:
+    return np.abs(actual - expected) / (1.0 + np.abs(expected))
+
+
+def _levels(actual: Array, expected: Array) -> Array:
+    return np.abs(actual.astype(np.int64) - expected)

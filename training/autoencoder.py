@@ -1,0 +1,70 @@
+"""What every system is: an encoder, a decoder and a prior, and the order in which losses are minimised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from training.priors import Prior
+
+# The optimiser that steps, and the terms whose sum it minimises.
+Update = tuple[str, Mapping[str, Tensor]]
+
+
+class Autoencoder(nn.Module):
+    """Base of the models. Images are [B, C, H, W] in [0, 1], latents [B, m].
+
+    A subclass's constructor takes the image shape and, by keyword, everything that a recipe may set: its
+    signature is the schema of the recipe.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    prior: Prior
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """A fresh optimiser for each name that `updates` yields."""
+        raise NotImplementedError
+
+    def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
+        """One training step: each yield is one optimiser's step, and what follows it sees the new weights.
+
+        Never yield inside `torch.no_grad()`: it would reach the caller.
+        """
+        raise NotImplementedError
+
+    def prior_updates(self, codes: Iterator[Tensor], step: int) -> Iterator[Update]:
+        """One further step of the prior alone, on codes [B, m] of the finished encoder, for models that have it."""
+        raise NotImplementedError
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The autoencoder's own pass, from which batch norm gathers its statistics."""
+        return self.encoder(x)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of latents."""
+        return self.decoder(latents)
+
+    def codes(self, x: Tensor, *, gradient: bool = False) -> Tensor:
+        """Latents of images, leaving batch-norm statistics alone: they are the autoencoder pass's business.
+
+        In training the batch's own statistics normalise, as in the autoencoder's pass, so that the critic
+        judges the codes that the decoder learns from.
+        """
+        with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.encoder):
+            return self.encoder(x)
+
+
+@contextmanager
+def _unrecorded_statistics(module: nn.Module) -> Iterator[None]:
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    for norm in norms:
+        norm.track_running_stats = False  # in training mode: normalise by the batch, record nothing
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

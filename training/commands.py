@@ -1,0 +1,117 @@
+"""What `rae-serve train` does: set a run up, show how it goes, stop it well."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from rae_serve.errors import RaeServeError
+from training import recipe as recipes
+from training.runs import Run, load_data
+from training.trainer import Interrupted, Trainer
+
+
+def train(
+    recipe_name: str,
+    overrides: Sequence[str],
+    source: str | None,
+    out: Path | None,
+    device: str,
+    resume: bool,
+) -> None:
+    """Train by a recipe in the folder `out`, or go on where it stopped."""
+    recipe = recipes.load(recipe_name, overrides)
+    path = out or Path("runs") / recipe.name
+    chosen = _device(device)
+    if resume:
+        run = Run.open(path)
+        dataset = load_data(recipe, source or run.source)
+        run.require_same(recipe, dataset)
+    else:
+        dataset = load_data(recipe, source or recipe.data)
+        run = Run.create(path, recipe, dataset, source or recipe.data)
+    console = Console(stderr=True)
+    if dataset.skipped:
+        console.print(f"skipped {len(dataset.skipped)} files that are no images, such as {dataset.skipped[0]}")
+    trainer = Trainer(recipe, dataset, path, chosen)
+    if resume:
+        trainer.resume()
+    _fit(trainer, console)
+
+
+def _fit(trainer: Trainer, console: Console) -> None:
+    # The second Ctrl-C ends at once: the handler has put the usual one back.
+    usual = signal.getsignal(signal.SIGINT)
+
+    def stop(*_: object) -> None:
+        trainer.stop()
+        signal.signal(signal.SIGINT, usual)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+    try:
+        with _Bar(trainer, console) as bar:
+            trainer.fit(bar.report)
+    except Interrupted:
+        print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
+        raise SystemExit(130) from None
+    print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run}")
+
+
+class _Bar:
+    """A live line with the stage, the rate, the losses and the time left; nothing in a pipe."""
+
+    def __init__(self, trainer: Trainer, console: Console) -> None:
+        self._trainer = trainer
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[rate]}  {task.fields[left]} left "),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[terms]}"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=1.0, rate="", left="", terms="")
+        self._stage = -1
+        self._shown_at = 0.0
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def report(self, terms: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < 0.2:
+            return
+        trainer = self._trainer
+        if trainer.stage != self._stage:
+            self._stage = trainer.stage
+            self._began, self._first, self._done = now, trainer.stage_step, trainer.progress
+        self._shown_at = now
+        elapsed, done = now - self._began, trainer.progress - self._done
+        rate = (trainer.stage_step - self._first) / elapsed if elapsed else 0.0
+        left = elapsed * (1.0 - trainer.progress) / done if done > 0 else 0.0
+        self._progress.update(
+            self._task,
+            completed=trainer.progress,
+            description=f"{trainer.stages[trainer.stage]} {trainer.step:,}",
+            rate=f"{rate:.1f} steps/s" if rate else "",
+            left=f"{int(left) // 60}:{int(left) % 60:02d}" if left else "?",
+            terms="  ".join(f"{name} {value:.4g}" for name, value in terms.items()),
+        )
+
+
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RaeServeError("device: cuda was asked for, and torch sees no CUDA device")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

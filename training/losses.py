@@ -1,0 +1,24 @@
+"""Losses as pure functions. B images [B, C, H, W] in [0, 1]; latents [B, m]; every result is a scalar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def sum_squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """Σ over pixels of (x̂ − x)², batch mean: the reconstruction term of FlexAE (2006.05838)."""
+    return torch.nn.functional.mse_loss(reconstruction, x, reduction="sum") / len(x)
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
+    """mean_B (‖∇C(x̃)‖₂ − 1)², x̃ = fake + β·(real − fake), β ~ U(0, 1) one a sample (1704.00028, eq. 3).
+
+    The norm runs over all dimensions but the batch's; the graph is kept, so the critic learns from it.
+    """
+    mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
+    between = (fake + mix * (real - fake)).requires_grad_()
+    (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()

@@ -1,0 +1,41 @@
+"""Priors: each owns its sampling (a deterministic function of noise) and its fit, so that both are saved."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rae_serve.errors import InvalidInput
+from training.networks import mlp
+
+
+class Prior(nn.Module):
+    """A distribution of latents [B, latent_dim] as a function of noise ~ N(0, I), [B, noise_dim]."""
+
+    def __init__(self, latent_dim: int, noise_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.noise_dim = noise_dim
+        self.roles = ["gaussian"] * noise_dim
+
+    def noise(self, count: int) -> Tensor:
+        """Fresh noise [count, noise_dim] on the model's device, for training."""
+        return torch.randn(count, self.noise_dim, device=next(self.parameters()).device)
+
+
+class Generator(Prior):
+    """P-GEN, the learned prior of FlexAE: an MLP from noise to latents (2006.05838).
+
+    Raises InvalidInput where noise_dim < latent_dim: the theory asks for m' ≥ m, else the prior has no density.
+    """
+
+    def __init__(self, latent_dim: int, noise_dim: int, hidden: int, layers: int) -> None:
+        super().__init__(latent_dim, noise_dim)
+        if noise_dim < latent_dim:
+            raise InvalidInput(
+                "noise_dim", f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}"
+            )
+        self.network = mlp(noise_dim, latent_dim, hidden, layers)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.network(noise)

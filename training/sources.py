@@ -1,0 +1,112 @@
+"""Where images come from: data sets by name, folders, and arrays in files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from rae_serve.errors import InvalidInput
+from rae_serve.images import Pixels
+
+Split = Literal["train", "test"]
+
+# name → torchvision's class, and the folder that it keeps under a root
+TORCHVISION: Final = {
+    "mnist": ("MNIST", "MNIST"),
+    "fashion-mnist": ("FashionMNIST", "FashionMNIST"),
+    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
+    "celeba": ("CelebA", "celeba"),
+}
+NAMES: Final = ("digits", *TORCHVISION)
+DIGITS_TRAIN: Final = 1500  # of scikit-learn's 1,797, which come without a split
+
+
+def read(source: str, known_as: str, split: Split) -> Pixels | list[Path]:
+    """Images of `source`: an array, uint8 [N, H, W, C], or the files that hold them.
+
+    `source` is a name of NAMES, a folder that holds the data set `known_as` as torchvision lays it out, any
+    folder of images (all of it is "train"), or a .npy or .npz file. Raises InvalidInput, naming `data`, for
+    anything else.
+    """
+    if source == "digits":
+        return _digits(split)
+    if source in TORCHVISION:
+        return _torchvision(source, cache_folder() / "data", split, download=True)
+    path = Path(source)
+    if path.is_dir():
+        if known_as in TORCHVISION and (path / TORCHVISION[known_as][1]).is_dir():
+            return _torchvision(known_as, path, split, download=False)
+        return _files(path)
+    if path.suffix in (".npy", ".npz") and path.is_file():
+        return _array(path)
+    raise InvalidInput(
+        "data", f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
+    )
+
+
+def cache_folder() -> Path:
+    """Where downloads and decoded images are kept: RAE_SERVE_CACHE, or ~/.cache/rae-serve."""
+    return Path(os.environ.get("RAE_SERVE_CACHE") or Path.home() / ".cache" / "rae-serve")
+
+
+def _digits(split: Split) -> Pixels:
+    from sklearn.datasets import load_digits
+
+    greys = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[..., None]
+    return greys[:DIGITS_TRAIN] if split == "train" else greys[DIGITS_TRAIN:]
+
+
+def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels | list[Path]:
+    from torchvision import datasets
+
+    kind = getattr(datasets, TORCHVISION[name][0])
+    which: dict[str, Any] = {"split": split} if name == "celeba" else {"train": split == "train"}
+    try:
+        data = kind(root, download=download, **which)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InvalidInput(
+            "data", f"{name} cannot be had from {root} ({reason}); give --data the folder that holds it"
+        ) from None
+    if name == "celeba":
+        return [root / "celeba" / "img_align_celeba" / file for file in data.filename]
+    return _channels_last(np.asarray(data.data), f"{name} at {root}")
+
+
+def _files(folder: Path) -> list[Path]:
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    if not files:
+        raise InvalidInput("data", f"{folder} is empty: it holds no image")
+    return files
+
+
+def _array(path: Path) -> Pixels:
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return _channels_last(loaded, str(path))
+        with loaded:
+            names = loaded.files
+            if "images" not in names and len(names) != 1:
+                raise InvalidInput("data", f"{path} must hold an array named images; it holds {', '.join(names)}")
+            return _channels_last(loaded["images" if "images" in names else names[0]], str(path))
+    except (OSError, ValueError, EOFError) as error:
+        raise InvalidInput("data", f"{path} is no readable array file ({error})") from None
+
+
+def _channels_last(array: npt.NDArray[Any], where: str) -> Pixels:
+    shaped = array[..., None] if array.ndim == 3 else array
+    if shaped.dtype != np.uint8 or shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or not len(shaped):
+        raise InvalidInput(
+            "data", f"{where} must be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {array.dtype} "
+            f"{list(array.shape)}"
+        )  # fmt: skip
+    return shaped

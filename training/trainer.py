@@ -1,0 +1,287 @@
+"""The only training loop: for each (optimiser, terms) of a model's updates, a gradient and a step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from rae_serve import files, noise
+from rae_serve import files
+from rae_serve import images as pictures
+from rae_serve.errors import InvalidInput, RunError
+from rae_serve.images import Pixels
+from training import checkpoint
+from training.autoencoder import Autoencoder, Update
+from training.data import Batches, Dataset, to_pixels, to_tensor
+from training.recipe import Recipe
+
+STAGES: Final = ("autoencoder", "prior")  # the joint training, then further steps of the prior on cached codes
+DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
+_SAVING_SHARE: Final = 0.02  # of the time may go into checkpoints
+_SAVING_SECONDS: Final = 5.0  # at least, between two of them
+_SHOWN: Final = 64  # images in a grid
+
+
+class Interrupted(Exception):
+    """Training stopped because it was asked to, after saving a checkpoint."""
+
+
+class Trainer:
+    """One run: a model, its optimisers, its data and where it stands, in a folder.
+
+    Everything random follows from the recipe's seed and is part of a checkpoint, so a run that was stopped at
+    any moment and resumed equals, on one machine's CPU, the run that never stopped.
+    """
+
+    def __init__(self, recipe: Recipe, dataset: Dataset, run: Path, device: torch.device) -> None:
+        self.recipe = recipe
+        self.dataset = dataset
+        self.run = run
+        self.device = device
+        torch.manual_seed(recipe.seed)
+        height, width, channels = dataset.preprocessing.shape
+        self.model = recipe.build((channels, height, width)).to(device)
+        if recipe.prior_steps and type(self.model).prior_updates is Autoencoder.prior_updates:
+            raise InvalidInput("prior_steps", f"{recipe.model} has no further steps of its prior: leave it at 0")
+        self.optimizers = self.model.optimizers()
+        self._base_rates = {name: _rate(optimizer) for name, optimizer in self.optimizers.items()}
+        self.stages = STAGES[: 2 if recipe.prior_steps else 1]
+        self.stage = 0
+        self.stage_step = 0
+        self.stage_seconds = 0.0
+        self.step = 0
+        self.batches = self._stage_batches()
+        self.metrics = run / "metrics.jsonl"
+        self._stopping = False
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.run / "checkpoints"
+
+    @property
+    def finished(self) -> bool:
+        """Whether every stage is done."""
+        return self.stage == len(self.stages)
+
+    @property
+    def progress(self) -> float:
+        """How much of the current stage is done, by steps or by the time budget, whichever is further."""
+        steps = self.recipe.steps if self.stage == 0 else self.recipe.prior_steps
+        done = self.stage_step / steps
+        if self.recipe.minutes:
+            share = self.recipe.prior_share if self.stage == 1 else 1.0 - self.recipe.prior_share
+            seconds = 60.0 * self.recipe.minutes * (share if len(self.stages) == 2 else 1.0)
+            done = max(done, self.stage_seconds / seconds)
+        return done
+
+    def stop(self) -> None:
+        """Ask the loop to save and end after the step that it is in."""
+        self._stopping = True
+
+    def resume(self) -> None:
+        """Go back to the latest checkpoint. Raises RunError where there is none or it is damaged."""
+        state = checkpoint.latest(self.checkpoints)
+        self.model.load_state_dict(state.section("model"))
+        for name, optimizer in self.optimizers.items():
+            checkpoint.unflatten(optimizer, state.section(f"optimizer/{name}"))
+        self.step = state.step
+        self.stage, self.stage_step, self.stage_seconds = (
+            state.facts[key] for key in ("stage", "stage_step", "stage_seconds")
+        )
+        if not self.finished:
+            self.batches = self._stage_batches()
+            self.batches.drawn = state.facts["drawn"]
+        random = state.section("random")
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random:
+            torch.cuda.set_rng_state(random["cuda"], self.device)
+        with self.metrics.open("ab") as file:
+            file.truncate(state.facts["metrics_bytes"])
+
+    def fit(self, report: Callable[[Mapping[str, float]], None] = lambda _: None) -> None:
+        """Train to the end, calling `report` with the terms of every step.
+
+        Raises Interrupted after `stop`, and RunError where a term diverges or the disk refuses; either way the
+        checkpoints so far stay.
+        """
+        self.run.mkdir(parents=True, exist_ok=True)
+        try:
+            with SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board:
+                self._loop(report, board)
+        except OSError as error:
+            raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None
+
+    def _loop(self, report: Callable[[Mapping[str, float]], None], board: SummaryWriter) -> None:
+        saved_at, saving_seconds = time.monotonic(), 0.0
+        if self.step == 0:
+            self.save()
+        while not self.finished:
+            started = time.monotonic()
+            terms = self._train_step()
+            report(terms)
+            self._record(terms, board)
+            now = time.monotonic()
+            self.stage_seconds += now - started
+            if self.progress >= 1.0:
+                self._next_stage()
+            due = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
+            if due or self.finished or self._stopping:
+                self.save()
+                saved_at = time.monotonic()
+                saving_seconds = saved_at - now
+            if self._stopping and not self.finished:
+                raise Interrupted
+
+    def _train_step(self) -> dict[str, float]:
+        """One step of the current stage; its terms by optimiser/term."""
+        self.model.train()
+        decay = self.recipe.decay if self.stage == 0 else self.recipe.prior_decay
+        factor = min(1.0, (1.0 - self.progress) / decay) if decay else 1.0
+        terms: dict[str, Tensor] = {}
+        for name, update in self._updates():
+            optimizer = self.optimizers[name]
+            _set_rate(optimizer, factor * self._base_rates[name])
+            descend(optimizer, update)
+            terms.update({f"{name}/{term}": value.detach() for term, value in update.items()})
+        self.step += 1
+        self.stage_step += 1
+        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
+        for name, value in values.items():
+            if not abs(value) < DIVERGED:
+                self._diverged(name, value)
+        return values
+
+    def _updates(self) -> Iterator[Update]:
+        updates = self.model.updates if self.stage == 0 else self.model.prior_updates
+        return updates(self.batches, self.stage_step)
+
+    def _next_stage(self) -> None:
+        self.stage += 1
+        self.stage_step, self.stage_seconds = 0, 0.0
+        if not self.finished:
+            self.batches = self._stage_batches()
+
+    def _stage_batches(self) -> Batches:
+        recipe = self.recipe
+        if self.stage == 0:
+            rows, index, size = self.dataset.images, self.dataset.train, recipe.batch_size
+        else:
+            rows = encode_all(self.model, self.dataset.images, self.dataset.train, self.device)
+            index, size = np.arange(len(rows)), recipe.prior_batch_size
+        return Batches(rows, index, size, recipe.seed, self.device)
+
+    def _diverged(self, term: str, value: float) -> None:
+        last = checkpoint.latest(self.checkpoints)
+        raise RunError(
+            f"training diverged at step {self.step}: {term} is {value:g}; the last good checkpoint is of step "
+            f"{last.step}, in {self.checkpoints}. A lower learning rate is what helps most often"
+        )
+
+    def save(self) -> None:
+        """Write a checkpoint of this moment between two steps."""
+        model = self.model.state_dict()
+        for name, value in model.items():
+            if not torch.isfinite(value).all():
+                self._diverged(name, math.nan)
+        tensors = {f"model/{name}": value for name, value in model.items()}
+        for name, optimizer in self.optimizers.items():
+            entries = checkpoint.flatten(optimizer)
+            tensors |= {f"optimizer/{name}/{key}": value for key, value in entries.items()}
+        tensors["random/cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
+        facts = {
+            "stage": self.stage,
+            "stage_step": self.stage_step,
+            "stage_seconds": self.stage_seconds,
+            "drawn": self.batches.drawn,
+            "metrics_bytes": self.metrics.stat().st_size if self.metrics.exists() else 0,
+        }
+        checkpoint.save(self.checkpoints, self.step, tensors, facts)
+
+    def _record(self, terms: Mapping[str, float], board: SummaryWriter) -> None:
+        record: dict[str, Any] = {"step": self.step, "stage": self.stages[self.stage]}
+        if self.step % self.recipe.log_every == 0:
+            record |= terms
+        if self.step % self.recipe.sample_every == 0:
+            record |= self._show(board)
+        if len(record) == 2:
+            return
+        for name, value in record.items():
+            if isinstance(value, float):
+                board.add_scalar(name, value, self.step)
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _show(self, board: SummaryWriter) -> dict[str, float]:
+        """Write grids of samples and reconstructions; the error on held-out images."""
+        held_out = self.dataset.validation if len(self.dataset.validation) else self.dataset.train
+        originals = self.dataset.images[held_out[:1000]]
+        reconstructions = reconstruct(self.model, originals, self.device)
+        pairs = np.stack([originals, reconstructions], axis=1)[: _SHOWN // 2]
+        grids = {
+            "samples": pictures.grid(sample(self.model, _SHOWN, self.device)),
+            "reconstructions": pictures.grid(pairs.reshape(-1, *originals.shape[1:])),
+        }
+        for name, image in grids.items():
+            path = self.run / name / f"step-{self.step:09d}.png"
+            path.parent.mkdir(exist_ok=True)
+            files.write(path, pictures.encode(image))
+            board.add_image(name, image, self.step, dataformats="HWC")
+        error = (originals.astype(np.float64) - reconstructions) / 255.0
+        return {"validation/mse": float(np.square(error).mean())}
+
+
+def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
+    """One step of an optimiser down the sum of the terms, with gradients for its own parameters only."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    total = torch.stack(list(terms.values())).sum()
+    for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+@torch.no_grad()
+def encode_all(
+    model: Autoencoder, images: Pixels, index: np.ndarray, device: torch.device
+) -> np.ndarray:  # [N, m]
+    """Codes, float32 [N, m], of the images at `index`, in evaluation mode."""
+    model.eval()
+    parts = (to_tensor(images[index[start : start + 1000]], device) for start in range(0, len(index), 1000))
+    return torch.cat([model.encode(x) for x in parts]).cpu().numpy()
+
+
+@torch.no_grad()
+def reconstruct(model: Autoencoder, images: Pixels, device: torch.device) -> Pixels:
+    """Images, uint8 [N, H, W, C], encoded and decoded in evaluation mode."""
+    model.eval()
+    parts = (to_tensor(images[start : start + 250], device) for start in range(0, len(images), 250))
+    return torch.cat([to_pixels(model.decode(model.encode(x))) for x in parts]).cpu().numpy()
+
+
+@torch.no_grad()
+def sample(model: Autoencoder, count: int, device: torch.device) -> Pixels:
+    """The first images of seed 0, as the service will show them; leaves torch's random state alone."""
+    model.eval()
+    rows = noise.normals(0, 0, count, model.prior.noise_dim)
+    return to_pixels(model.decode(model.prior(torch.from_numpy(rows).to(device)))).cpu().numpy()
+
+
+def _rate(optimizer: torch.optim.Optimizer) -> float:
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -44,13 +44,13 @@ class MicroBatcher:
 
     It never waits for company: an idle batcher runs what comes at once, and what comes meanwhile shares the
     next batch of at most `max_rows`. Every caller gets an equal share of a full batch, so a large request
-    does not hold up small ones. Above `max_waiting_rows` a call raises Overloaded at once.
+    does not hold up small ones. Above `max_waiting` a call raises Overloaded at once.
     """
 
-    def __init__(self, run: Callable[[Rows], Rows], *, max_rows: int = 64, max_waiting_rows: int = 65536):
+    def __init__(self, run: Callable[[Rows], Rows], *, max_rows: int = 64, max_waiting: int = 65536) -> None:
         self._run = run
         self._max_rows = max_rows
-        self._max_waiting_rows = max_waiting_rows
+        self._max_waiting = max_waiting
         self._jobs: deque[_Job] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -64,7 +64,7 @@ class MicroBatcher:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
             waiting = sum(other.waiting for other in self._jobs)
-            if self._jobs and waiting + len(rows) > self._max_waiting_rows:
+            if self._jobs and waiting + len(rows) > self._max_waiting:
                 raise Overloaded(waiting, retry_after_s=1)
             self._jobs.append(job)
             self._changed.notify()

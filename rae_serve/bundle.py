@@ -133,9 +133,7 @@ class Manifest(Facts):
     precision: Literal["float32"] = "float32"
     opset: int
     ir_version: int
-    tolerance_grey_levels: int = Field(
-        1, description="How far pixels may lie apart between execution providers."
-    )
+    tolerance_grey_levels: int = Field(1, description="How far pixels may lie apart between execution providers.")
     parity: Parity
     digest: Sha256 = Field(description="Of the model: SHA-256 over those of prior.onnx and decoder.onnx.")
     files: dict[str, File]

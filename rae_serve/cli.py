@@ -5,14 +5,15 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, TypeVar
 
-import click
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from typer.exceptions import TyperException
 
 from rae_serve import files, images, noise, parity
 from rae_serve.bundle import Bundle
@@ -26,6 +27,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 out_console = Console()
+Number = TypeVar("Number")
+
+
+def _integer(text: str) -> int:
+    return _parsed(int, text, "an integer")
+
+
+def _number(text: str) -> float:
+    return _parsed(float, text, "a number")
+
+
+def _parsed(kind: Callable[[str], Number], text: str, wanted: str) -> Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise typer.BadParameter(f"must be {wanted}, not {text!r}") from None
+
+
+_INTEGER: dict[str, Any] = {"parser": _integer, "metavar": "N"}
+_NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
+_RECIPES = "the recipe's"  # where a recipe has the default
 
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", show_default=False)]
@@ -41,15 +63,22 @@ def train(
     recipe: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.", show_default=False)],
     data: Annotated[
         str | None,
-        typer.Option(help="A data set's name, a folder of images, or a .npy/.npz file.", show_default="the recipe's"),
+        typer.Option(help="A data set's name, a folder of images, or a .npy/.npz file.", show_default=_RECIPES),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
-    steps: Annotated[int | None, typer.Option(help="How many steps to train.", show_default="the recipe's")] = None,
-    minutes: Annotated[float | None, typer.Option(help="A time budget.", show_default="none")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of everything random.", show_default="the recipe's")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(**_INTEGER, help="How many steps to train.", show_default=_RECIPES),
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(**_NUMBER, help="A time budget.", show_default="none")] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(**_INTEGER, help="Of everything random.", show_default=_RECIPES),
+    ] = None,
     device: DeviceOption = "auto",
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeatable.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeatable."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
 ) -> None:
@@ -136,10 +165,13 @@ def sample(
     out: Annotated[
         Path, typer.Option(help="FILE.png (a grid where n > 1), FILE.npz, or a folder.", show_default=False)
     ],
-    n: Annotated[int, typer.Option("-n", "--n", help="How many images.")] = 1,
-    seed: Annotated[int | None, typer.Option(help="Row i of a seed is one image.", show_default="random")] = None,
-    offset: Annotated[int, typer.Option(help="The first row.")] = 0,
-    temperature: Annotated[float, typer.Option(help="A factor on the noise.")] = 1.0,
+    n: Annotated[int, typer.Option("-n", "--n", **_INTEGER, help="How many images.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(**_INTEGER, help="Row i of a seed is one image.", show_default="random"),
+    ] = None,
+    offset: Annotated[int, typer.Option(**_INTEGER, help="The first row.")] = 0,
+    temperature: Annotated[float, typer.Option(**_NUMBER, help="A factor on the noise.")] = 1.0,
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images."""
@@ -163,9 +195,7 @@ def sample(
             files.write(out, images.encode(images.grid(pixels)))
         else:
             buffer = io.BytesIO()
-            np.savez_compressed(
-                buffer, images=pixels, seed=seed, offset=offset, digest=engine.manifest.digest
-            )
+            np.savez_compressed(buffer, images=pixels, seed=seed, offset=offset, digest=engine.manifest.digest)
             files.write(out, buffer.getvalue())
     typer.echo(f"{out}: {n} image{'s' if n > 1 else ''} of seed {seed}, from row {offset}")
 
@@ -178,16 +208,17 @@ def main() -> None:
         sys.exit(status if isinstance(status, int) else 0)
     except RaeServeError as error:
         _fail(str(error))
-    except click.ClickException as error:
+    except TyperException as error:  # of the command line itself
         _fail(error.format_message())
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         _fail("interrupted", status=130)
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}")
 
 
 def _fail(message: str, status: int = 2) -> None:
-    print("rae-serve: " + " ".join(message.split()), file=sys.stderr)
+    if message:  # there is none where the help has just been shown instead
+        print("rae-serve: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(status)
 
 

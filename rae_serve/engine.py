@@ -29,15 +29,26 @@ class Engine:
 
     `device` "auto" takes the first CUDA device where the driver shows one, else the CPU; "cuda" raises
     RaeServeError where CUDA is not really used. `threads` are those of one graph's run; 0 lets ONNX Runtime
-    choose. The pixels are the same bits whatever runs beside them.
+    choose. The pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at
+    once, and raises Overloaded where `max_waiting` rows wait for it already.
     """
 
-    def __init__(self, bundle: Bundle, *, device: Device = "auto", threads: int = 0, max_batch: int = 64):
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        device: Device = "auto",
+        threads: int = 0,
+        max_batch: int = 64,
+        max_waiting: int = 65536,
+    ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.device = _resolve(device)
         self._graphs = {
-            name: MicroBatcher(_Graph(bundle.graph(name), self.device, threads), max_rows=max_batch)
+            name: MicroBatcher(
+                _Graph(bundle.graph(name), self.device, threads), max_rows=max_batch, max_waiting=max_waiting
+            )
             for name in GRAPHS
         }
 
@@ -70,9 +81,7 @@ class Engine:
         pixels = np.asarray(images)
         shape = self.manifest.image.shape
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) < 1:
-            raise InvalidInput(
-                "images", f"must be uint8 {_shape(shape)}, not {pixels.dtype} {list(pixels.shape)}"
-            )
+            raise InvalidInput("images", f"must be uint8 {_shape(shape)}, not {pixels.dtype} {list(pixels.shape)}")
         return self._graphs["encoder"](pixels)
 
     def reconstruct(self, images: npt.ArrayLike) -> Pixels:

@@ -30,3 +30,7 @@ class Overloaded(RaeServeError):
     def __init__(self, waiting_rows: int, retry_after_s: int) -> None:
         super().__init__(f"{waiting_rows} rows are waiting already; try again in {retry_after_s} s")
         self.retry_after_s = retry_after_s
+
+
+class NotFound(RaeServeError):
+    """What was asked for by name or address does not exist."""

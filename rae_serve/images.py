@@ -62,9 +62,7 @@ class Preprocessing(BaseModel):
         picture = self._in_mode(ImageOps.exif_transpose(picture))
         box = self._crop_box(picture.width, picture.height)
         if picture.size != (self.width, self.height) or box != (0, 0, *picture.size):
-            picture = picture.resize(
-                (self.width, self.height), Image.Resampling[self.resize.upper()], box=box
-            )
+            picture = picture.resize((self.width, self.height), Image.Resampling[self.resize.upper()], box=box)
         return np.asarray(picture, dtype=np.uint8).reshape(self.shape)
 
     def _in_mode(self, picture: Image.Image) -> Image.Image:

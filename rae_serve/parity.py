@@ -26,6 +26,7 @@ def measure(engine: Engine, golden: dict[str, Array]) -> Parity:
         prior=_largest(engine.latents, golden["noise"], golden["latent"], _relative),
         decoder_grey_levels=int(_largest(engine.decode, golden["latent"], golden["image"], _levels)),
         encoder=_largest(engine.encode, golden["image"], golden["encoded"], _relative),
+        pruning_grey_levels=None,
     )
 
 
@@ -58,7 +59,8 @@ def _slices(count: int, size: int) -> Iterator[slice]:
 
 
 def _relative(actual: Array, expected: Array) -> Array:
-    return np.abs(actual - expected) / (1.0 + np.abs(expected))
+    difference: Array = np.abs(actual - expected) / (1.0 + np.abs(expected))
+    return difference
 
 
 def _levels(actual: Array, expected: Array) -> Array:

@@ -29,19 +29,19 @@ def train(
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
     chosen = _device(device)
-    if resume:
-        run = Run.open(path)
-        dataset = load_data(recipe, source or run.source)
-        run.require_same(recipe, dataset)
+    started = Run.open(path) if resume else None
+    source = source or (started.source if started else recipe.data)
+    dataset = load_data(recipe, source)
+    if started:
+        started.require_same(recipe, dataset)
+    trainer = Trainer(recipe, dataset, path, chosen)
+    if started:
+        trainer.resume()
     else:
-        dataset = load_data(recipe, source or recipe.data)
-        run = Run.create(path, recipe, dataset, source or recipe.data)
+        Run.create(path, recipe, dataset, source)
     console = Console(stderr=True)
     if dataset.skipped:
         console.print(f"skipped {len(dataset.skipped)} files that are no images, such as {dataset.skipped[0]}")
-    trainer = Trainer(recipe, dataset, path, chosen)
-    if resume:
-        trainer.resume()
     _fit(trainer, console)
 
 

@@ -26,10 +26,6 @@ OPSET: Final = 18
 IR_VERSION: Final = 9  # torch writes 10, which onnxruntime 1.17 refuses
 QUANTILES: Final = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _GOLDEN_ROWS: Final = 64
-_IN_GRAPHS: Final = (
-    "schema_version created_by licence model image latent noise training precision opset ir_version "
-    "tolerance_grey_levels"
-).split()  # what is known before the files are, and does not change after
 
 
 class PriorGraph(nn.Module):
@@ -181,9 +177,9 @@ def _to_onnx(
         part.doc_string = ""
         del part.metadata_props[:]
     del model.metadata_props[:]
-    for key in _IN_GRAPHS:
+    for key, value in facts.items():
         entry = model.metadata_props.add()
-        entry.key, entry.value = f"rae_serve.{key}", json.dumps(facts[key])
+        entry.key, entry.value = f"rae_serve.{key}", json.dumps(value)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 

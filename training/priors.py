@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
@@ -26,16 +28,33 @@ class Prior(nn.Module):
 class Generator(Prior):
     """P-GEN, the learned prior of FlexAE: an MLP from noise to latents (2006.05838).
 
+    With `average` > 0, evaluation uses an exponential moving average of the weights, of that decay a step.
     Raises InvalidInput where noise_dim < latent_dim: the theory asks for m' ≥ m, else the prior has no density.
     """
 
-    def __init__(self, latent_dim: int, noise_dim: int, hidden: int, layers: int) -> None:
+    def __init__(self, latent_dim: int, noise_dim: int, hidden: int, layers: int, average: float = 0.0) -> None:
         super().__init__(latent_dim, noise_dim)
         if noise_dim < latent_dim:
             raise InvalidInput(
-                "noise_dim", f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}"
+                "noise_dim",
+                f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}",
             )
         self.network = mlp(noise_dim, latent_dim, hidden, layers)
+        self.average = average
+        if average:
+            self.averaged = copy.deepcopy(self.network).requires_grad_(False)
+            self.register_buffer("averaged_steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, noise: Tensor) -> Tensor:
-        return self.network(noise)
+        return (self.network if self.training or not self.average else self.averaged)(noise)
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """Take the weights of this step into their average. The first steps weigh more, lest chance stays in it."""
+        if not self.average:
+            return
+        self.averaged_steps += 1
+        steps = int(self.averaged_steps)
+        weight = max(1.0 - self.average, 9.0 / (9.0 + steps))
+        for averaged, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+            averaged.lerp_(current, weight)

@@ -79,7 +79,8 @@ class Run:
         for key in was | now:
             if was.get(key) != now.get(key):
                 raise InvalidInput(
-                    key, f"{self.path} was started with {was.get(key)!r}, and cannot go on with {now.get(key)!r}"
+                    key,
+                    f"{self.path} was started with {was.get(key)!r}, and cannot go on with {now.get(key)!r}",
                 )
         if dataset.digest() != self.data_digest or dataset.preprocessing != self.preprocessing:
             raise InvalidInput("data", f"{self.path} was started on other images than those of {dataset.name}")

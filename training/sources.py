@@ -44,7 +44,8 @@ def read(source: str, known_as: str, split: Split) -> Pixels | list[Path]:
     if path.suffix in (".npy", ".npz") and path.is_file():
         return _array(path)
     raise InvalidInput(
-        "data", f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
+        "data",
+        f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file",
     )
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from rae_serve import files, noise
-from rae_serve import files
 from rae_serve import images as pictures
 from rae_serve.errors import InvalidInput, RunError
 from rae_serve.images import Pixels
@@ -24,7 +23,10 @@ from training.autoencoder import Autoencoder, Update
 from training.data import Batches, Dataset, to_pixels, to_tensor
 from training.recipe import Recipe
 
-STAGES: Final = ("autoencoder", "prior")  # the joint training, then further steps of the prior on cached codes
+STAGES: Final = (
+    "autoencoder",
+    "prior",
+)  # the joint training, then further steps of the prior on cached codes
 DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
 _SAVING_SHARE: Final = 0.02  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them
@@ -253,9 +255,7 @@ def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> No
 
 
 @torch.no_grad()
-def encode_all(
-    model: Autoencoder, images: Pixels, index: np.ndarray, device: torch.device
-) -> np.ndarray:  # [N, m]
+def encode_all(model: Autoencoder, images: Pixels, index: np.ndarray, device: torch.device) -> np.ndarray:  # [N, m]
     """Codes, float32 [N, m], of the images at `index`, in evaluation mode."""
     model.eval()
     parts = (to_tensor(images[index[start : start + 1000]], device) for start in range(0, len(index), 1000))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Annotated
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from training.autoencoder import Autoencoder, Update
@@ -18,7 +19,8 @@ class FlexAE(Autoencoder):
     """E and D reconstruct; C measures the Wasserstein-1 distance of codes from G's samples; G and E shorten it.
 
     The λ of the paper's objective is nowhere in the authors' code: each loss has an optimiser of its own, and
-    the ratio of the learning rates plays λ's part. Defaults are the published settings for MNIST.
+    the ratio of the learning rates plays λ's part. Defaults are the published settings for MNIST; `average` and
+    the further steps of the prior, which `prior_…` set, are ours and off unless a recipe asks for them.
     """
 
     def __init__(
@@ -39,29 +41,42 @@ class FlexAE(Autoencoder):
         critic_lr: PositiveFloat = 1e-4,
         generator_lr: PositiveFloat = 2e-4,
         encoder_lr: PositiveFloat = 1e-5,
+        average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0,
+        prior_generator_lr: PositiveFloat = 5e-4,
+        prior_critic_lr: PositiveFloat = 2e-4,
+        prior_critic_steps: PositiveInt = 1,
+        prior_penalty: NonNegativeFloat = 1.0,
     ) -> None:
         super().__init__()
         self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
-        self.prior = Generator(latent_dim, noise_dim or latent_dim, prior_hidden, prior_layers)
+        self.prior = Generator(latent_dim, noise_dim or latent_dim, prior_hidden, prior_layers, average)
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
         self.critic_steps = critic_steps
         self.penalty = penalty
+        self.prior_critic_steps = prior_critic_steps
+        self.prior_penalty = prior_penalty
         self.learning_rates = {
             "autoencoder": autoencoder_lr,
             "critic": critic_lr,
             "generator": generator_lr,
             "encoder": encoder_lr,
+            "prior_critic": prior_critic_lr,
+            "prior_generator": prior_generator_lr,
         }
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        autoencoder = [*self.encoder.parameters(), *self.decoder.parameters()]
-        lr = self.learning_rates
+        parameters = {
+            "autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()],
+            "critic": self.critic.parameters(),
+            "generator": self.prior.network.parameters(),
+            "encoder": self.encoder.parameters(),
+            "prior_critic": self.critic.parameters(),
+            "prior_generator": self.prior.network.parameters(),
+        }
         return {
-            "autoencoder": _adam(autoencoder, lr["autoencoder"], betas=(0.9, 0.999)),
-            "critic": _adam(self.critic.parameters(), lr["critic"], betas=(0.0, 0.9)),
-            "generator": _adam(self.prior.parameters(), lr["generator"], betas=(0.0, 0.9)),
-            "encoder": _adam(self.encoder.parameters(), lr["encoder"], betas=(0.0, 0.9)),
+            name: _adam(parameters[name], lr, beta1=0.9 if name == "autoencoder" else 0.0)
+            for name, lr in self.learning_rates.items()
         }
 
     def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
@@ -70,14 +85,32 @@ class FlexAE(Autoencoder):
         for _ in range(self.critic_steps):
             x = next(batches)
             noise = self.prior.noise(len(x))
-            real, fake = self.codes(x), self.prior(noise).detach()
-            yield "critic", {
-                "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
-                "penalty": self.penalty * gradient_penalty(self.critic, real, fake),
-            }
+            yield "critic", self._critic_terms(self.codes(x), noise, self.penalty)
         yield "generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
+        self.prior.update_average()
         yield "encoder", {"adversarial": self.critic(self.codes(x, gradient=True)).mean()}
 
+    def prior_updates(self, codes: Iterator[Tensor], step: int) -> Iterator[Update]:
+        """Generator and critic go on against codes that no longer move.
 
-def _adam(parameters: Iterable[Tensor], lr: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=1e-8, fused=True)
+        Ours, not the paper's: what the prior lacks after the joint training is steps, and here they are cheap.
+        """
+        for _ in range(self.prior_critic_steps):
+            real = next(codes)
+            noise = self.prior.noise(len(real))
+            yield "prior_critic", self._critic_terms(real, noise, self.prior_penalty)
+        yield "prior_generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
+        self.prior.update_average()
+
+    def _critic_terms(self, real: Tensor, noise: Tensor, penalty: float) -> dict[str, Tensor]:
+        """The Wasserstein-1 distance by the critic's sign, codes being real, and the gradient penalty."""
+        fake = self.prior(noise).detach()
+        return {
+            "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
+            "penalty": penalty * gradient_penalty(self.critic, real, fake),
+        }
+
+
+def _adam(parameters: Iterable[Tensor], lr: float, beta1: float) -> torch.optim.Adam:
+    # The authors' second moments are 0.999 with momentum and 0.9 without.
+    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, 0.999 if beta1 else 0.9), eps=1e-8, fused=True)

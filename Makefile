@@ -1,0 +1,31 @@
+# Two commands: `make serve` and `make test`. Each makes the environment that it needs.
+PYTHON ?= python3
+SERVE := .venv-serve
+DEV := .venv
+
+.PHONY: serve test lint clean
+
+serve: $(SERVE)/.ready
+	@echo "rae-serve: http://127.0.0.1:$${RAE_SERVE_PORT:-3000} (its API: /docs); Ctrl-C ends it"
+	@BENTOML_DO_NOT_TRACK=True $(SERVE)/bin/bentoml serve
+
+test: $(DEV)/.ready
+	$(DEV)/bin/python -m pytest
+
+lint: $(DEV)/.ready
+	$(DEV)/bin/ruff check .
+	$(DEV)/bin/ruff format --check .
+	$(DEV)/bin/mypy
+
+$(SERVE)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(SERVE)
+	$(SERVE)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(DEV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(DEV)
+	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(SERVE) $(DEV)

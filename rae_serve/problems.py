@@ -1,0 +1,165 @@
+"""One envelope for every error over HTTP: problem details, RFC 9457."""
+
+from __future__ import annotations
+
+import http
+import json
+import logging
+from collections.abc import Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rae_serve.errors import InvalidInput, NotFound, Overloaded
+
+MEDIA_TYPE: Final = "application/problem+json"
+log = logging.getLogger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of a request."""
+
+    field: str
+    problem: str
+
+
+class Problem(BaseModel):
+    """Problem details (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str = Field(description="The status in words.")
+    status: int
+    detail: str = Field(description="What was wrong, and what to do.")
+    errors: list[FieldProblem] = []
+
+
+def response(
+    status: int,
+    detail: str,
+    errors: list[FieldProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as an HTTP response."""
+    problem = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or [])
+    body = problem.model_dump_json(exclude_defaults=True)
+    return Response(body, status, headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an app with problem details, and say so in its OpenAPI document."""
+
+    @app.exception_handler(InvalidInput)
+    def invalid(request: Request, error: InvalidInput) -> Response:
+        return response(422, str(error), [FieldProblem(field=error.field, problem=error.problem)])
+
+    @app.exception_handler(NotFound)
+    def not_found(request: Request, error: NotFound) -> Response:
+        return response(404, str(error))
+
+    @app.exception_handler(Overloaded)
+    def overloaded(request: Request, error: Overloaded) -> Response:
+        return response(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
+
+    @app.exception_handler(RequestValidationError)
+    def malformed(request: Request, error: RequestValidationError) -> Response:
+        return _validation_response(request, error)
+
+    @app.exception_handler(HTTPException)
+    def routing(request: Request, error: HTTPException) -> Response:
+        return response(error.status_code, _explained(request.scope, str(error.detail)), headers=error.headers)
+
+    @app.exception_handler(Exception)
+    def unexpected(request: Request, error: Exception) -> Response:
+        log.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
+        return response(500, "an error of the server's own; its log has the details")
+
+
+def _validation_response(request: Request, error: RequestValidationError) -> Response:
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return response(400, f"the body is no JSON: {first['ctx']['error']}")
+    content_type = request.headers.get("content-type", "").split(";")[0].strip()
+    if first["loc"] == ("body",) and content_type not in ("", "application/json"):
+        return response(415, f"the body must be application/json, not {content_type}; set Content-Type")
+    errors = [
+        FieldProblem(field=".".join(map(str, e["loc"][1:])) or "body", problem=_sentence(e)) for e in error.errors()
+    ]
+    return response(422, "; ".join(f"{e.field}: {e.problem}" for e in errors), errors)
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        return "is no field of this request"
+    message = str(error["msg"])
+    given = "" if error["type"] == "missing" else f", not {_short(error['input'])}"
+    return message[0].lower() + message[1:] + given
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+class ProblemDetails:
+    """ASGI middleware: whatever error an app answers in another form leaves as problem details."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        foreign: dict[str, Any] = {}
+
+        async def send_problem(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = {key.lower(): value for key, value in message["headers"]}
+                if message["status"] >= 400 and headers.get(b"content-type") != MEDIA_TYPE.encode():
+                    foreign.update(status=message["status"], body=b"", headers=headers)
+                    return
+            elif foreign:
+                foreign["body"] += message.get("body", b"")
+                if not message.get("more_body"):
+                    kept = {
+                        name: foreign["headers"][name.encode()].decode()
+                        for name in ("allow", "retry-after")
+                        if name.encode() in foreign["headers"]
+                    }
+                    detail = _explained(scope, _detail_of(foreign["body"]))
+                    problem = response(foreign["status"], detail, headers=kept)
+                    await problem(scope, receive, send)
+                return
+            await send(message)
+
+        await self.app(scope, receive, send_problem)
+
+
+def _explained(scope: Scope, detail: str) -> str:
+    """A detail that says more than the status, where routing gave none."""
+    match detail:
+        case "Not Found":
+            return f"there is nothing at {scope['path']}; /docs lists what there is"
+        case "Method Not Allowed":
+            return f"{scope['path']} does not take {scope['method']}"
+    return detail
+
+
+def _detail_of(body: bytes) -> str:
+    """The message in an error of BentoML's or Starlette's own."""
+    text = body.decode("utf-8", "replace").strip()
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(document, list) and document:
+        document = document[0]
+    if not isinstance(document, dict):
+        return text
+    if isinstance(fields := document.get("detail"), list):  # of BentoML's validation
+        return "; ".join(f"{'.'.join(map(str, field['loc']))}: {field['msg']}" for field in fields)
+    return str(document.get("error") or document.get("detail") or text)

@@ -1,0 +1,106 @@
+"""The BentoML service: workers, GPUs and probes around the HTTP API, and three tensor verbs for other Bentos."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # it reports usage unless told not to
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any
+
+import bentoml
+import numpy as np
+import numpy.typing as npt
+from bentoml.exceptions import BentoMLException, InvalidArgument
+from bentoml.exceptions import NotFound as BentoNotFound
+
+from rae_serve.api import create_app
+from rae_serve.catalog import Catalog
+from rae_serve.errors import InvalidInput, NotFound, Overloaded
+from rae_serve.noise import random_seed
+from rae_serve.problems import ProblemDetails
+from rae_serve.settings import Settings
+
+catalog = Catalog(Settings.from_environment())
+
+
+class TooManyRequests(BentoMLException):
+    """Overloaded, in BentoML's terms."""
+
+    error_code = HTTPStatus.TOO_MANY_REQUESTS
+
+
+@contextmanager
+def _bentoml_errors() -> Iterator[None]:
+    try:
+        yield
+    except InvalidInput as error:
+        raise InvalidArgument(str(error)) from None
+    except NotFound as error:
+        raise BentoNotFound(str(error)) from None
+    except Overloaded as error:
+        raise TooManyRequests(str(error)) from None
+
+
+def _limited(field: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    limit = catalog.settings.max_images
+    if rows.ndim and len(rows) > limit:
+        raise InvalidInput(field, f"must be at most {limit} rows, not {len(rows)}")
+    return rows
+
+
+def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """JSON knows integers, not uint8."""
+    if images.dtype.kind == "i" and images.size and images.min() >= 0 and images.max() <= 255:
+        return images.astype(np.uint8)
+    return images
+
+
+@bentoml.service(
+    name="rae_serve",
+    workers=catalog.settings.workers,
+    # BentoML's default host is 0.0.0.0; in a container BENTOML_HOST says so.
+    http={"host": os.environ.get("BENTOML_HOST", "127.0.0.1"), "port": catalog.settings.port},
+    # Its metrics make one series of every URL.
+    metrics={"enabled": False},
+)
+@bentoml.asgi_app(create_app(catalog), path="/")
+class RaeServe:
+    """Regularised auto-encoders over HTTP. The API for people is at /docs; here are the native tensor verbs."""
+
+    def __init__(self) -> None:
+        catalog.load()
+
+    @bentoml.api
+    def generate(
+        self,
+        n: int = 1,
+        seed: int | None = None,
+        offset: int = 0,
+        temperature: float = 1.0,
+        model: str | None = None,
+    ) -> np.ndarray:
+        """Images, uint8 [n, H, W, C], of the rows offset … offset + n − 1 of a seed."""
+        with _bentoml_errors():
+            if n > catalog.settings.max_images:
+                raise InvalidInput("n", f"must be at most {catalog.settings.max_images}, not {n}")
+            seed = random_seed() if seed is None else seed
+            return catalog.engine(model).sample(n, seed=seed, offset=offset, temperature=temperature)
+
+    @bentoml.api
+    def encode(self, images: np.ndarray, model: str | None = None) -> np.ndarray:
+        """Latents, float32 [N, latent_dim], of images, uint8 [N, H, W, C]."""
+        with _bentoml_errors():
+            return catalog.engine(model).encode(_as_pixels(_limited("images", images)))
+
+    @bentoml.api
+    def decode(self, latents: np.ndarray, model: str | None = None) -> np.ndarray:
+        """Images, uint8 [N, H, W, C], of latents, float32 [N, latent_dim]."""
+        with _bentoml_errors():
+            return catalog.engine(model).decode(_limited("latents", latents))
+
+
+RaeServe.add_asgi_middleware(ProblemDetails)  # type: ignore[attr-defined]  # the decorator made it a Service

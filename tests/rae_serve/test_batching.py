@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from rae_serve.batching import MicroBatcher
+from rae_serve.errors import Overloaded
+
+
+class Recorder:
+    """Doubles rows, remembers batch sizes, and waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.started = threading.Event()
+        self.go = threading.Event()
+
+    def __call__(self, rows: np.ndarray) -> np.ndarray:
+        self.sizes.append(len(rows))
+        self.started.set()
+        assert self.go.wait(10)
+        if (rows < 0).any():
+            raise ValueError("negative")
+        return rows * 2
+
+
+def test_what_waits_goes_together_and_comes_back_to_its_caller():
+    run = Recorder()
+    batcher = MicroBatcher(run, max_rows=16)
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(batcher, np.zeros((1, 2)))
+        assert run.started.wait(10)
+        jobs = [(rows := np.full((n, 2), n), pool.submit(batcher, rows)) for n in (1, 2, 3, 4)]
+        while len(batcher._jobs) < 4:
+            pass
+        run.go.set()
+        for rows, job in jobs:
+            assert np.array_equal(job.result(10), rows * 2)
+        assert first.result(10).shape == (1, 2)
+    assert run.sizes == [1, 10]
+    batcher.close()
+
+
+def test_a_large_request_is_cut_and_shares_its_batches():
+    run = Recorder()
+    batcher = MicroBatcher(run, max_rows=8)
+    rows = np.arange(50.0)[:, None]
+    with ThreadPoolExecutor(2) as pool:
+        large = pool.submit(batcher, rows)
+        assert run.started.wait(10)
+        small = pool.submit(batcher, rows[:1])
+        while len(batcher._jobs) < 2:
+            pass
+        run.go.set()
+        assert np.array_equal(small.result(10), rows[:1] * 2)
+        assert np.array_equal(large.result(10), rows * 2)
+    assert max(run.sizes) <= 8
+    assert run.sizes[1] == 5  # the small one's single row beside the large one's share
+    batcher.close()
+
+
+def test_a_bad_request_fails_alone():
+    run = Recorder()
+    batcher = MicroBatcher(run)
+    with ThreadPoolExecutor(3) as pool:
+        pool.submit(batcher, np.zeros((1, 1)))
+        assert run.started.wait(10)
+        bad, good = pool.submit(batcher, -np.ones((1, 1))), pool.submit(batcher, np.ones((1, 1)))
+        while len(batcher._jobs) < 2:
+            pass
+        run.go.set()
+        assert good.result(10) == 2
+        with pytest.raises(ValueError, match="negative"):
+            bad.result(10)
+    batcher.close()
+
+
+def test_too_much_waiting_is_refused_at_once():
+    run = Recorder()
+    batcher = MicroBatcher(run, max_rows=1, max_waiting=2)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(batcher, np.zeros((1, 1)))
+        assert run.started.wait(10)
+        waiting = pool.submit(batcher, np.zeros((2, 1)))
+        while not batcher._jobs:
+            pass
+        with pytest.raises(Overloaded, match="2 rows are waiting"):
+            batcher(np.zeros((1, 1)))
+        run.go.set()
+        waiting.result(10)
+    batcher.close()
+
+
+def test_a_closed_batcher_finishes_what_waits():
+    batcher = MicroBatcher(lambda rows: rows)
+    assert batcher(np.ones((3, 1))).sum() == 3
+    batcher.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        batcher(np.ones((1, 1)))

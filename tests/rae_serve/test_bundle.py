@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rae_serve import bundle as bundles
+from rae_serve.bundle import Bundle
+from rae_serve.errors import BundleError, RaeServeError
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture
+def copy(bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+
+
+@pytest.mark.parametrize("name", ["prior.onnx", "decoder.onnx", "encoder.onnx", "golden.npz", "manifest.json"])
+@pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
+def test_one_flipped_byte_is_refused_and_named(copy, name, where):
+    data = bytearray((copy / name).read_bytes())
+    position = int(len(data) * where)
+    while chr(data[position]).isspace():
+        position += 1
+    data[position] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(BundleError, match=name.replace(".", r"\.")):
+        Bundle.load(copy)
+
+
+@pytest.mark.parametrize("name", ["prior.onnx", "golden.npz", "manifest.json"])
+def test_a_missing_file_is_named(copy, name):
+    (copy / name).unlink()
+    with pytest.raises(BundleError, match=name):
+        Bundle.load(copy)
+
+
+def test_no_bundle_and_another_version(copy, tmp_path):
+    with pytest.raises(BundleError, match="no bundle at"):
+        Bundle.load(tmp_path / "nothing")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 2}))
+    with pytest.raises(BundleError, match="schema version 2"):
+        Bundle.load(copy)
+
+
+def test_a_file_outside_the_bundle_is_never_read(bundle, tmp_path):
+    contents = {"../prior.onnx": b"", "prior.onnx": b"", "decoder.onnx": b""}
+    document = bundle.manifest.model_dump(exclude={"files", "digest"})
+    (tmp_path / "b").mkdir()
+    manifest = bundles.describe(document, contents)
+    (tmp_path / "b" / "manifest.json").write_text(bundles._to_json(manifest))
+    with pytest.raises(BundleError, match="outside the bundle"):
+        Bundle.load(tmp_path / "b")
+
+
+def test_a_folder_in_use_is_left_alone(bundle, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    facts = bundle.manifest.model_dump(exclude={"files", "digest"})
+    with pytest.raises(RaeServeError, match="in use"):
+        bundles.write(tmp_path / "mine", facts, {"prior.onnx": b"", "decoder.onnx": b""})
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "thesis.txt"]
+
+
+def test_the_digest_is_of_prior_and_decoder_alone(bundle):
+    files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
+    assert bundles.model_digest(files | {"encoder.onnx": "0" * 64}) == bundle.manifest.digest
+    assert bundles.model_digest(files | {"prior.onnx": "0" * 64}) != bundle.manifest.digest
+
+
+def test_the_documented_schema_is_the_manifest(bundle):
+    assert json.loads((DOCS / "bundle.schema.json").read_text()) == bundles.schema()
+    jsonschema = pytest.importorskip("jsonschema")
+    document = json.loads((bundle.path / "manifest.json").read_text())
+    jsonschema.validate(document, bundles.schema())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document | {"surprise": 1}, bundles.schema())
+
+
+def test_golden_arrays_are_of_the_manifest_shapes(bundle):
+    golden = bundle.golden()
+    latent, image = bundle.manifest.latent.dim, bundle.manifest.image.shape
+    assert golden["noise"].shape[1] == bundle.manifest.noise.dim
+    assert golden["latent"].shape[1] == golden["encoded"].shape[1] == latent
+    assert golden["image"].shape[1:] == image
+    assert golden["image"].dtype == np.uint8

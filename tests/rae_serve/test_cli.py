@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rae_serve import cli, images
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `rae-serve` with these words; its exit status, stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rae-serve", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def fails(command):
+    """Runs what must fail as design.md says: status 2, nothing on stdout, one line on stderr with these texts."""
+
+    def run(words: list[object], *texts: str) -> None:
+        status, out, err = command(*words)
+        assert (status, out) == (2, "")
+        assert err.startswith("rae-serve: ")
+        assert err.count("\n") == 1
+        for text in texts:
+            assert text in err
+
+    return run
+
+
+def test_recipes_are_listed(command):
+    status, out, _ = command("recipes")
+    assert status == 0
+    for recipe in ("flexae-digits", "flexae-mnist", "flexae-mnist-small"):
+        assert recipe in out
+
+
+def test_from_training_to_images(command, tmp_path):
+    run, bundle = tmp_path / "run", tmp_path / "bundle"
+    small = [
+        word for key in ("filters=4", "hidden=8", "prior_hidden=8", "critic_hidden=8") for word in ("--set", key)
+    ]
+    status, out, err = command("train", "flexae-digits", "--steps", 3, "--seed", 5, "--out", run, *small)
+    assert (status, err) == (0, "")
+    assert f"rae-serve export {run}" in out
+    assert command("export", run, "--out", bundle, "--fused")[0] == 0
+    assert (bundle / "generator.onnx").is_file()
+    assert command("verify", bundle)[0] == 0
+    assert "seed 5" in command("inspect", bundle)[1]
+    assert json.loads(command("inspect", bundle, "--json")[1])["training"]["steps"] == 3
+
+
+def test_samples_are_the_same_in_every_file(command, bundle, engine, tmp_path):
+    expected = engine.sample(5, seed=7, offset=2)
+    words = ["sample", bundle.path, "-n", 5, "--seed", 7, "--offset", 2, "--out"]
+    assert command(*words, tmp_path / "grid.png")[0] == 0
+    assert np.array_equal(Image.open(tmp_path / "grid.png"), images.grid(expected)[..., 0])
+    assert command(*words, tmp_path / "all.npz")[0] == 0
+    with np.load(tmp_path / "all.npz") as arrays:
+        assert np.array_equal(arrays["images"], expected)
+        assert arrays["seed"] == 7
+    assert command(*words, tmp_path / "folder")[0] == 0
+    files = sorted((tmp_path / "folder").iterdir())
+    assert [file.name for file in files] == [f"7-{i:06d}.png" for i in range(2, 7)]
+    assert np.array_equal([np.asarray(Image.open(file)) for file in files], expected[..., 0])
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["train", "flexae-digit"], "did you mean flexae-digits?"),
+        (["train", "flexae-digits", "--set", "latent_dims=4"], "latent_dims"),
+        (["train", "flexae-digits", "--set", "latent_dim=four"], "latent_dim"),
+        (["train", "flexae-digits", "--set", "latent_dim"], "key=value"),
+        (["train", "flexae-digits", "--set", "noise_dim=3"], "noise_dim"),
+        (["train", "flexae-digits", "--set", "prior_lr=-1"], "prior_lr"),
+        (["train", "flexae-digits", "--steps", "0"], "steps"),
+        (["train", "flexae-digits", "--steps", "many"], "many"),
+        (["train", "flexae-digits", "--seed", "-1"], "seed"),
+        (["train", "flexae-digits", "--data", "imagenet"], "'imagenet' is neither"),
+        (["train", "flexae-digits", "--device", "tpu"], "tpu"),
+        (["train", "flexae-digits", "--resume"], "no run"),
+        (["export", "nothing"], "no run"),
+        (["inspect", "nothing"], "no bundle"),
+        (["verify", "."], "is no bundle"),
+        (["frobnicate"], "frobnicate"),
+        (["sample", "x"], "--out"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(fails, tmp_path, monkeypatch, words, text):
+    monkeypatch.chdir(tmp_path)
+    fails(words, text)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["-n", 0], "n: must be from 1"),
+        (["-n", -1], "-1"),
+        (["-n", 10**9], "1000000000"),
+        (["-n", "four"], "four"),
+        (["--seed", -1], "seed"),
+        (["--seed", 2**53], "seed"),
+        (["--offset", -1], "offset"),
+        (["--offset", 2**53], "offset"),
+        (["--temperature", -1], "temperature"),
+        (["--out", "picture.gif"], "picture.gif"),
+    ],
+)
+def test_samples_that_cannot_be(fails, bundle, tmp_path, monkeypatch, words, text):
+    monkeypatch.chdir(tmp_path)
+    fails(["sample", bundle.path, "--out", "x.png", *words], text)
+    fails(["sample", bundle.path, "--out", "folder", *words], text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_in_use_are_left_alone(fails, bundle, run, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    fails(["sample", bundle.path, "--out", tmp_path], "in use")
+    fails(["export", run.path, "--out", tmp_path], "in use")
+    fails(["train", "flexae-digits", "--out", tmp_path], "in use")
+    fails(["sample", bundle.path, "--out", tmp_path / "no" / "such" / "x.png"], "x.png cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_damaged_bundle_is_named(fails, bundle, tmp_path):
+    copy = Path(shutil.copytree(bundle.path, tmp_path / "copy"))
+    data = bytearray((copy / "decoder.onnx").read_bytes())
+    data[1000] ^= 1
+    (copy / "decoder.onnx").write_bytes(data)
+    for words in (["verify", copy], ["inspect", copy], ["sample", copy, "--out", tmp_path / "x.png"]):
+        fails(words, "decoder.onnx is damaged")
+
+
+def test_training_without_torch_says_how_to_install_it(fails, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    fails(["train", "flexae-digits"], "torch", "pip install 'rae-serve[train]'")

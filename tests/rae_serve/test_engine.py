@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from rae_serve import noise, parity
+from rae_serve.bundle import Bundle, Parity
+from rae_serve.engine import Engine
+from rae_serve.errors import BundleError, InvalidInput, RaeServeError
+
+
+def test_row_i_of_a_seed_is_one_image(engine):
+    images = engine.sample(40, seed=7)
+    assert np.array_equal(engine.sample(16, seed=7), images[:16])
+    assert np.array_equal(engine.sample(1, seed=7, offset=4)[0], images[4])
+    assert len(np.unique(images.reshape(40, -1), axis=0)) == 40
+
+
+def test_pixels_are_the_same_whatever_runs_beside_them(bundle):
+    engine = Engine(bundle, device="cpu", max_batch=7)
+    alone = [engine.sample(1, seed=3, offset=i)[0] for i in range(60)]
+    with ThreadPoolExecutor(16) as pool:
+        together = list(pool.map(lambda i: engine.sample(1 + i % 5, seed=3, offset=i)[0], range(60)))
+    assert np.array_equal(alone, together)
+    engine.close()
+
+
+def test_sampling_is_the_graphs_on_specified_noise(bundle, engine):
+    def run(name, rows):
+        session = onnxruntime.InferenceSession(bundle.graph(name), providers=["CPUExecutionProvider"])
+        return session.run(None, {session.get_inputs()[0].name: rows})[0]
+
+    rows = noise.normals(11, 0, 9, bundle.manifest.noise.dim)
+    assert np.array_equal(run("decoder", run("prior", rows)), engine.sample(9, seed=11))
+
+
+def test_temperature_scales_gaussian_columns(engine):
+    assert np.array_equal(engine.noise(3, seed=1, temperature=0.5), engine.noise(3, seed=1) * np.float32(0.5))
+    assert not engine.noise(3, seed=1, temperature=0.0).any()
+
+
+def test_verbs_agree_with_each_other(engine):
+    images = engine.sample(5, seed=2)
+    codes = engine.encode(images)
+    assert codes.shape == (5, engine.manifest.latent.dim)
+    assert codes.dtype == np.float32
+    assert np.array_equal(engine.decode(codes), engine.reconstruct(images))
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("n", lambda e: e.sample(0, seed=1)),
+        ("n", lambda e: e.sample(-1, seed=1)),
+        ("n", lambda e: e.sample("4", seed=1)),
+        ("seed", lambda e: e.sample(1, seed=2**53)),
+        ("offset", lambda e: e.sample(1, seed=1, offset=-1)),
+        ("temperature", lambda e: e.sample(1, seed=1, temperature=float("nan"))),
+        ("temperature", lambda e: e.sample(1, seed=1, temperature=-0.1)),
+        ("latents", lambda e: e.decode([[1.0]])),
+        ("latents", lambda e: e.decode([["a"] * 8])),
+        ("latents", lambda e: e.decode(np.full((1, 8), np.nan))),
+        ("latents", lambda e: e.decode(np.full((1, 8), 1e30))),
+        ("latents", lambda e: e.decode(np.zeros((0, 8)))),
+        ("noise", lambda e: e.latents(np.full((1, 8), np.inf))),
+        ("images", lambda e: e.encode(np.zeros((1, 8, 8), np.uint8))),
+        ("images", lambda e: e.encode(np.zeros((1, 8, 8, 1), np.float32))),
+    ],
+)
+def test_bad_input_is_named(engine, field, call):
+    with pytest.raises(InvalidInput) as raised:
+        call(engine)
+    assert raised.value.field == field
+
+
+def test_golden_parity_holds_and_a_difference_is_seen(bundle, engine):
+    golden = bundle.golden()
+    parity.check(parity.measure(engine, golden), 1)
+    golden["latent"] = golden["latent"] * 1.01
+    measured = parity.measure(engine, golden)
+    assert measured.decoder_grey_levels >= 1
+    with pytest.raises(BundleError, match=r"prior\.onnx differs"):
+        parity.check(measured, 1)
+    with pytest.raises(BundleError, match="grey levels"):
+        parity.check(Parity(batch_sizes=[1], prior=0.0, decoder_grey_levels=2, encoder=0.0), 1)
+    with pytest.raises(BundleError, match=r"prior\.onnx differs"):
+        parity.check(Parity(batch_sizes=[1], prior=float("nan"), decoder_grey_levels=0, encoder=0.0), 1)
+
+
+def test_cuda_that_is_not_there_is_an_error_never_the_cpu(bundle):
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        import ctypes
+
+        try:
+            ctypes.CDLL("libcuda.so.1")
+            pytest.skip("this machine has a CUDA driver")
+        except OSError:
+            pass
+    with pytest.raises(RaeServeError, match="CUDA was asked for"):
+        Engine(bundle, device="cuda")
+
+
+@pytest.mark.gpu
+def test_cuda_stays_within_the_tolerance(bundle, engine):
+    on_gpu = Engine(bundle, device="cuda").sample(64, seed=5).astype(int)
+    assert np.abs(on_gpu - engine.sample(64, seed=5)).max() <= bundle.manifest.tolerance_grey_levels
+
+
+def test_what_serves_never_imports_torch(bundle: Bundle):
+    code = (
+        "import sys; sys.modules.update(torch=None, training=None)\n"
+        "import rae_serve.service, rae_serve.cli, rae_serve\n"
+        f"print(rae_serve.Engine(rae_serve.Bundle.load({str(bundle.path)!r})).sample(n=4, seed=7).shape)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "(4, 8, 8, 1)"

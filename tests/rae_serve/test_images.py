@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rae_serve import images
+from rae_serve.errors import InvalidInput
+from rae_serve.images import Preprocessing
+
+
+def png(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def ramp(width: int, height: int, mode: str = "L") -> Image.Image:
+    pixels = np.add.outer(np.arange(height), np.arange(width)) % 256
+    return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
+
+
+def test_a_picture_of_the_right_shape_is_left_as_it_is():
+    picture = ramp(12, 8)
+    assert np.array_equal(Preprocessing(height=8, width=12, mode="L")(picture)[..., 0], np.asarray(picture))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+@pytest.mark.parametrize("crop", ["none", "center", 16, 400])
+@pytest.mark.parametrize("target", ["L", "RGB"])
+def test_any_picture_comes_to_the_shape(mode, crop, target):
+    base = ramp(40, 30)
+    picture = Image.fromarray(np.asarray(base).astype(np.uint16) * 257) if mode == "I;16" else base.convert(mode)
+    prepared = Preprocessing(height=8, width=8, mode=target, crop=crop)(picture)
+    assert prepared.shape == (8, 8, len(target))
+    assert prepared.dtype == np.uint8
+
+
+def test_sixteen_bit_greys_are_scaled_not_clipped():
+    deep = Image.fromarray(np.full((4, 4), 128 * 257, np.uint16))
+    assert (Preprocessing(height=4, width=4, mode="L")(deep) == 128).all()
+
+
+def test_transparency_shows_the_background():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert (Preprocessing(height=4, width=4, mode="RGB", background=40)(clear) == 40).all()
+
+
+def test_center_crop_keeps_the_aspect_and_the_middle():
+    wide = Image.new("L", (30, 10), 0)
+    wide.paste(200, (10, 0, 20, 10))
+    assert (Preprocessing(height=10, width=10, mode="L")(wide) == 200).all()
+    assert not (Preprocessing(height=10, width=10, mode="L", crop="none")(wide) == 200).all()
+
+
+def test_exif_orientation_is_applied():
+    picture = ramp(8, 8)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180°
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", exif=exif)
+    turned = Preprocessing(height=8, width=8, mode="L")(images.read(buffer.getvalue()))
+    assert np.array_equal(turned[..., 0], np.asarray(picture)[::-1, ::-1])
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", png(ramp(64, 64))[:-40], png(ramp(64, 64))[:60]])
+def test_what_is_no_whole_picture_is_refused(data):
+    with pytest.raises(InvalidInput, match=r"^photo: is no readable picture"):
+        images.read(data, "photo")
+
+
+def test_a_picture_beyond_the_limit_is_refused_by_its_header():
+    with pytest.raises(InvalidInput, match="64 × 64 pixels are more"):
+        images.read(png(ramp(64, 64)), max_pixels=4095)
+
+
+@pytest.mark.parametrize(("n", "shape"), [(1, (4, 6, 3)), (2, (4, 12, 3)), (5, (8, 18, 3)), (9, (12, 18, 3))])
+def test_a_grid_holds_every_image_in_its_cell(n, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (n, 4, 6, 3), dtype=np.uint8)
+    grid = images.grid(pixels)
+    assert grid.shape == shape
+    columns = shape[1] // 6
+    for i, image in enumerate(pixels):
+        row, column = divmod(i, columns)
+        assert np.array_equal(grid[row * 4 : row * 4 + 4, column * 6 : column * 6 + 6], image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("encoding", ["png", "webp"])
+def test_lossless_encodings_keep_every_pixel(channels, encoding):
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 12, channels), dtype=np.uint8)
+    decoded = Image.open(io.BytesIO(images.encode(pixels, encoding)))
+    assert np.array_equal(Preprocessing(height=16, width=12, mode="L" if channels == 1 else "RGB")(decoded), pixels)
+
+
+def test_a_zip_is_the_same_bytes_every_time():
+    pixels = np.zeros((2, 4, 4, 1), np.uint8)
+    data = images.encode_zip(pixels, ["a.png", "b.png"])
+    assert data == images.encode_zip(pixels, ["a.png", "b.png"])
+    assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["a.png", "b.png"]

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rae_serve.errors import InvalidInput
+from training import data, sources
+from training.data import Batches
+
+CPU = torch.device("cpu")
+
+
+def folder_of(path: Path, count: int, size: tuple[int, int] = (8, 8), mode: str = "L") -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.new(mode, size, i if mode == "L" else (i, 0, 0)).save(path / f"{i:03d}.png")
+    return path
+
+
+def test_digits_are_real_and_disjoint():
+    train = data.load("digits", "digits", shape={}, validation=0.1)
+    assert train.images.shape == (1500, 8, 8, 1)
+    assert (len(train.train), len(train.validation)) == (1350, 150)
+    assert not set(train.train) & set(train.validation)
+    assert train.images.max() == 255
+    assert len(data.load("digits", "digits", shape={}, split="test").images) == 297
+
+
+@pytest.mark.mnist
+def test_mnist_from_a_folder_that_holds_it(pytestconfig):
+    root = pytestconfig.rootpath / ".." / "shared" / "data"
+    mnist = data.load(str(root), "mnist", shape={}, validation=0.05)
+    assert mnist.images.shape == (60000, 28, 28, 1)
+    assert mnist.name == "mnist"
+    assert len(mnist.validation) == 3000
+    assert mnist.preprocessing.shape == (28, 28, 1)
+
+
+def test_a_nested_folder_of_mixed_sizes_and_modes(tmp_path):
+    folder_of(tmp_path / "a", 5, (80, 70))
+    folder_of(tmp_path / "b" / "c", 5, (100, 90), "RGB")
+    (tmp_path / "b" / "labels.csv").write_text("no image")
+    (tmp_path / ".hidden").write_text("never looked at")
+    photos = data.load(str(tmp_path), "folder", shape={})
+    assert photos.preprocessing.shape == (64, 64, 3)
+    assert photos.images.shape == (11, 64, 64, 3)
+    assert len(photos.train) == 10
+    assert photos.skipped == (str(tmp_path / "b" / "labels.csv"),)
+
+
+def test_a_folder_of_one_shape_keeps_it(tmp_path):
+    photos = data.load(str(folder_of(tmp_path, 4, (16, 12))), "folder", shape={})
+    assert photos.preprocessing.shape == (12, 16, 1)
+    assert [int(photos.images[i].max()) for i in photos.train] == [0, 1, 2, 3]
+
+
+def test_the_recipe_decides_before_the_data(tmp_path):
+    folder_of(tmp_path, 4, (16, 12))
+    photos = data.load(str(tmp_path), "folder", shape={"height": 8, "width": 8, "mode": "RGB"})
+    assert photos.preprocessing.shape == (8, 8, 3)
+
+
+def test_a_folder_of_mostly_no_images_fails(tmp_path):
+    folder_of(tmp_path, 2)
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text("x")
+    with pytest.raises(InvalidInput, match=r"3 of 5 files are no images, such as .*0\.txt"):
+        data.load(str(tmp_path), "folder", shape={})
+
+
+def test_a_truncated_image_is_skipped(tmp_path):
+    folder_of(tmp_path, 3, (64, 64))
+    whole = (tmp_path / "001.png").read_bytes()
+    (tmp_path / "001.png").write_bytes(whole[: len(whole) // 2])
+    assert data.load(str(tmp_path), "folder", shape={}).skipped == (str(tmp_path / "001.png"),)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((5, 8, 8), np.float32), "must be uint8"),
+        (np.zeros((5, 8), np.uint8), "must be uint8"),
+        (np.zeros((5, 8, 8, 4), np.uint8), "must be uint8"),
+        (np.zeros((0, 8, 8), np.uint8), "must be uint8"),
+        (np.zeros((1, 8, 8), np.uint8), "too few"),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path, array, message):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(InvalidInput, match=message):
+        data.load(str(tmp_path / "x.npy"), "folder", shape={})
+
+
+def test_arrays_in_files(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(6))
+    for name in ("x.npy", "x.npz"):
+        loaded = data.load(str(tmp_path / name), "folder", shape={})
+        assert np.array_equal(loaded.images[..., 0], pixels)
+    np.savez(tmp_path / "two.npz", a=pixels, b=pixels)
+    with pytest.raises(InvalidInput, match="named images"):
+        data.load(str(tmp_path / "two.npz"), "folder", shape={})
+    (tmp_path / "bad.npy").write_bytes(b"nothing")
+    with pytest.raises(InvalidInput, match="no readable array"):
+        data.load(str(tmp_path / "bad.npy"), "folder", shape={})
+
+
+def test_what_is_no_source_and_an_empty_folder(tmp_path):
+    with pytest.raises(InvalidInput, match="'imagenet' is neither a data set"):
+        data.load("imagenet", "mnist", shape={})
+    with pytest.raises(InvalidInput, match="is empty"):
+        data.load(str(tmp_path), "mnist", shape={})
+
+
+def test_large_data_is_decoded_once_and_mapped(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(tmp_path / "cache"))
+    folder = folder_of(tmp_path / "images", 6)
+    (folder / "notes.txt").write_text("x")
+    plain = data.load(str(folder), "folder", shape={})
+    monkeypatch.setattr(data, "LARGE_BYTES", 100)
+    first = data.load(str(folder), "folder", shape={})
+    monkeypatch.setattr(data, "_decode_into", None)  # a second decoding would fail
+    again = data.load(str(folder), "folder", shape={})
+    assert isinstance(again.images, np.memmap)
+    assert again.digest() == first.digest() == plain.digest()
+    assert again.skipped == plain.skipped != ()
+
+
+def test_batches_are_a_function_of_seed_and_number():
+    rows = np.arange(50, dtype=np.float32)[:, None]
+    index = np.arange(50)
+    one, other = Batches(rows, index, 8, 3, CPU), Batches(rows, index, 8, 3, CPU)
+    drawn = [next(one) for _ in range(15)]
+    other.drawn = 10
+    assert torch.equal(next(other), drawn[10])
+    epoch = torch.cat(drawn[:6])
+    assert len(epoch.unique()) == 48
+    assert not torch.equal(epoch, torch.cat(drawn[6:12]))
+    assert not torch.equal(next(Batches(rows, index, 8, 4, CPU)), drawn[0])
+
+
+def test_pixels_to_tensors_and_back():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 2), dtype=np.uint8)
+    x = data.to_tensor(pixels, CPU)
+    assert x.shape == (4, 2, 3, 5)
+    assert np.array_equal(data.to_pixels(x).numpy(), pixels)
+    assert data.to_pixels(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0, 255]
+
+
+def test_the_names_are_those_of_the_sources():
+    assert set(sources.NAMES) == {"digits", "mnist", "fashion-mnist", "cifar10", "celeba"}

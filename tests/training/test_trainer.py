@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rae_serve.errors import InvalidInput, RunError
+from training import checkpoint, trainer
+from training import recipe as recipes
+from training.runs import Run, flat, load_data
+from training.trainer import Interrupted, Trainer
+
+CPU = torch.device("cpu")
+TINY = ("filters=4", "hidden=16", "prior_hidden=16", "critic_hidden=16")
+
+
+def start(path: Path, *overrides: str) -> Trainer:
+    recipe = recipes.load("flexae-digits", ["steps=30", "log_every=5", "sample_every=15", *TINY, *overrides])
+    dataset = load_data(recipe, "digits")
+    made = Trainer(recipe, dataset, path, CPU)
+    Run.create(path, recipe, dataset, "digits")
+    return made
+
+
+def final_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    files = sorted((path / "checkpoints").glob("*.safetensors"))
+    return load_file(files[-1]), (path / "metrics.jsonl").read_text()
+
+
+def assert_equal_runs(one: Path, other: Path) -> None:
+    (tensors, metrics), (other_tensors, other_metrics) = final_state(one), final_state(other)
+    assert metrics == other_metrics
+    assert tensors.keys() == other_tensors.keys()
+    for name, value in tensors.items():
+        assert torch.equal(value, other_tensors[name]), name
+    for grid in sorted((one / "samples").iterdir()):
+        assert grid.read_bytes() == (other / "samples" / grid.name).read_bytes()
+
+
+def test_a_run_leaves_what_one_expects(run):
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [5, 10, 15, 20, 25, 30]
+    assert lines[-1]["autoencoder/reconstruction"] < lines[0]["autoencoder/reconstruction"]
+    assert "validation/mse" in lines[2]
+    assert {path.name for path in (run.path / "samples").iterdir()} == {"step-000000015.png", "step-000000030.png"}
+    assert list((run.path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize("stop_at", [7, 30, 33])
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_at):
+    overrides = ("prior_steps=8", "prior_batch_size=32", "decay=0.5")
+    start(tmp_path / "whole", *overrides).fit()
+    stopped = start(tmp_path / "stopped", *overrides)
+
+    def stop(_: object) -> None:
+        if stopped.step == stop_at:
+            stopped.stop()
+
+    with pytest.raises(Interrupted):
+        stopped.fit(stop)
+    resumed = Trainer(stopped.recipe, stopped.dataset, stopped.run, CPU)
+    resumed.resume()
+    assert resumed.step == stop_at
+    resumed.fit()
+    assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
+    """The real command, killed at random times, some of them in the middle of writing."""
+    words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
+    command = [sys.executable, "-m", "rae_serve.cli", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    impatient = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; import rae_serve.cli as c"
+    often = [sys.executable, "-c", f"{impatient}; c.main()", *words]  # a checkpoint every step or so
+    subprocess.run([*command, "--out", tmp_path / "whole"], env=environment, check=True, capture_output=True)
+    delays = random.Random(0)
+    resume: list[str] = []
+    for _ in range(40):
+        process = subprocess.Popen(
+            [*often, "--out", tmp_path / "killed", *resume], env=environment, stdout=subprocess.DEVNULL
+        )
+        try:
+            while not list((tmp_path / "killed").glob("checkpoints/*.json")) and process.poll() is None:
+                time.sleep(0.01)
+            status = process.wait(delays.uniform(3.5, 6.0))
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            resume = ["--resume"]
+            continue
+        assert status == 0
+        break
+    assert resume, "the run was never killed"
+    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rae_serve.cli", "train", "flexae-digits", "--out", tmp_path / "run"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while not list((tmp_path / "run").glob("checkpoints/*.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in out
+    assert f"stopped at step {checkpoint.latest(tmp_path / 'run' / 'checkpoints').step:,}" in out
+
+
+def test_divergence_stops_with_step_term_and_checkpoint(tmp_path):
+    with pytest.raises(RunError, match=r"diverged at step \d+: \w+/\w+ is .*last good checkpoint is of step 0"):
+        start(tmp_path / "run", "critic_lr=1e6").fit()
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints").step == 0
+
+
+def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
+    running = start(tmp_path / "run")
+    monkeypatch.setattr(trainer, "_SAVING_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "_SAVING_SHARE", 1.0)
+    fsync, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 9:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match="No space left on device; the earlier checkpoints are untouched"):
+        running.fit()
+    assert checkpoint.latest(tmp_path / "run" / "checkpoints").step > 0
+    assert not list((tmp_path / "run").rglob("*.draft"))
+
+
+def test_a_time_budget_ends_a_run(tmp_path):
+    timed = start(tmp_path / "run", "steps=1_000_000", "prior_steps=1_000_000", "minutes=0.03")
+    began = time.monotonic()
+    timed.fit()
+    assert timed.finished
+    assert time.monotonic() - began < 30
+    stages = [json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"autoencoder", "prior"} == set(stages)
+
+
+def test_learning_rates_fall_over_the_last_part(tmp_path):
+    decayed = start(tmp_path / "run", "decay=0.5")
+    rates = []
+    decayed.fit(lambda _: rates.append(decayed.optimizers["generator"].param_groups[0]["lr"]))
+    assert rates[:16] == [rates[0]] * 16
+    np.testing.assert_allclose(np.diff(rates[16:]), np.diff(rates[16:])[0])
+    assert 0 < rates[-1] < 0.1 * rates[0]
+
+
+def test_resuming_what_cannot_go_on_is_refused(run):
+    dataset = load_data(run.recipe, "digits")
+    with pytest.raises(InvalidInput, match=r"^latent_dim: .* started with 8, and cannot go on with 5"):
+        run.require_same(recipes.check(flat(run.recipe) | {"latent_dim": 5}), dataset)
+    other = load_data(recipes.check(flat(run.recipe) | {"validation": 0.3}), "digits")
+    with pytest.raises(InvalidInput, match=r"^data: .* started on other images"):
+        run.require_same(run.recipe, other)
+    with pytest.raises(RunError, match="is no run"):
+        Run.open(run.path / "checkpoints")
+
+
+def test_a_model_without_further_prior_steps_says_so(tmp_path, monkeypatch):
+    from training.autoencoder import Autoencoder
+    from training.models.flexae import FlexAE
+
+    monkeypatch.setattr(FlexAE, "prior_updates", Autoencoder.prior_updates)
+    with pytest.raises(InvalidInput, match="prior_steps"):
+        start(tmp_path / "run", "prior_steps=5")
+
+
+@pytest.mark.gpu
+def test_a_step_on_cuda(tmp_path):
+    recipe = recipes.load("flexae-digits", ["steps=3", *TINY])
+    dataset = load_data(recipe, "digits")
+    Run.create(tmp_path / "run", recipe, dataset, "digits")
+    Trainer(recipe, dataset, tmp_path / "run", torch.device("cuda")).fit()
+    resumed = Trainer(recipe, dataset, tmp_path / "run", torch.device("cuda"))
+    resumed.resume()
+    assert resumed.finished

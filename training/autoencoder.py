@@ -57,6 +57,11 @@ class Autoencoder(nn.Module):
         with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.encoder):
             return self.encoder(x)
 
+    def images(self, latents: Tensor, *, gradient: bool = False) -> Tensor:
+        """Images of latents, leaving batch-norm statistics alone, as `codes`."""
+        with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.decoder):
+            return self.decoder(latents)
+
 
 @contextmanager
 def _unrecorded_statistics(module: nn.Module) -> Iterator[None]:

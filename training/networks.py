@@ -55,6 +55,23 @@ def conv_decoder(shape: ImageShape, latent_dim: int, filters: int, hidden: int) 
     )
 
 
+def conv_critic(shape: ImageShape, filters: int, hidden: int) -> nn.Sequential:
+    """[B, C, H, W] → [B, 1]: conv, conv, FC, FC; no normalisation, which a gradient penalty does not suffer."""
+    channels, height, width = _divisible(shape)
+    return glorot(
+        nn.Sequential(
+            nn.Conv2d(channels, filters, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(filters, 2 * filters, 4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(2 * filters * (height // 4) * (width // 4), hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 1),
+        )
+    )
+
+
 def mlp(inputs: int, outputs: int, hidden: int, layers: int) -> nn.Sequential:
     """[B, inputs] → [B, outputs] through `layers` × (FC ReLU) and one FC. Glorot-normal weights."""
     stack: list[nn.Module] = []

@@ -142,12 +142,12 @@ def model_class(model: str) -> type[Autoencoder]:
 
 
 def _parameters(model: str) -> type[BaseModel]:
-    signature = inspect.signature(model_class(model), eval_str=True)
-    keys: dict[str, Any] = {
-        name: (parameter.annotation, parameter.default)
-        for name, parameter in signature.parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    keys: dict[str, Any] = {}
+    for part in reversed(model_class(model).__mro__):  # a model that builds on another takes its keys too
+        if issubclass(part, Autoencoder):
+            for name, parameter in inspect.signature(part.__init__, eval_str=True).parameters.items():
+                if parameter.kind is parameter.KEYWORD_ONLY:
+                    keys[name] = (parameter.annotation, parameter.default)
     return create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys)
 
 

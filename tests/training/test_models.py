@@ -13,12 +13,14 @@ from rae_serve.errors import InvalidInput
 from training import recipe as recipes
 from training.autoencoder import Autoencoder, Update
 from training.models.flexae import FlexAE
+from training.models.flexae_sr import FlexAESR
 from training.recipe import MODELS as FOLDER
 from training.trainer import descend
 
 SMALL = {
     "flexae": {"latent_dim": 4, "noise_dim": 6, "filters": 4, "hidden": 8, "prior_hidden": 8, "critic_hidden": 8}
 }
+SMALL["flexae_sr"] = SMALL["flexae"]
 MODELS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 SHAPE = (1, 8, 8)
 
@@ -189,3 +191,43 @@ class TestFlexAE:
     def test_sides_that_no_stride_divides_are_refused(self):
         with pytest.raises(InvalidInput, match="30 × 28 pixels"):
             FlexAE((1, 30, 28))
+
+
+class TestFlexAESR:
+    def test_order_and_batches_are_the_published_ones(self):
+        model = FlexAESR(SHAPE, **SMALL["flexae"]).train()
+        names = [name for name, _ in model.updates(batches(), 0)]
+        assert names == ["autoencoder", *["critic", "image_critic"] * 5, "smoothing", "generator", "encoder"]
+
+    def test_image_critic_scores_images_above_interpolates(self):
+        torch.manual_seed(0)
+        model = FlexAESR(SHAPE, **SMALL["flexae"], image_critic_lr=1e-2).train()
+        optimizers = model.optimizers()
+        source = batches()
+        for _ in range(10):
+            for name, terms in model.updates(source, 0):
+                if name == "image_critic":
+                    descend(optimizers[name], terms)
+        x = next(source)
+        assert model.image_critic(x).mean() > model.image_critic(model.interpolates(x)).mean()
+
+    def test_smoothing_moves_encoder_and_decoder_up_the_image_critic(self):
+        torch.manual_seed(0)
+        model = FlexAESR(SHAPE, **SMALL["flexae"]).train()
+        optimizers = model.optimizers()
+        x = next(batches())
+
+        def score() -> float:
+            torch.manual_seed(1)
+            return model.image_critic(model.interpolates(x)).mean().item()
+
+        before = score()
+        for _ in range(20):
+            terms = {"adversarial": -model.image_critic(model.interpolates(x, gradient=True)).mean()}
+            descend(optimizers["smoothing"], terms)
+        assert score() > before
+
+    def test_image_critics_are_the_published_optimisers(self):
+        optimizers = FlexAESR(SHAPE, **SMALL["flexae"]).optimizers()
+        for name in ("image_critic", "smoothing"):
+            assert (optimizers[name].defaults["lr"], optimizers[name].defaults["betas"]) == (2e-4, (0.5, 0.9))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -22,6 +22,9 @@ class FlexAE(Autoencoder):
     the ratio of the learning rates plays λ's part. Defaults are the published settings for MNIST; `average` and
     the further steps of the prior, which `prior_…` set, are ours and off unless a recipe asks for them.
     """
+
+    # Of Adam; (0, 0.9) for all that play the game with the critic.
+    betas: ClassVar[dict[str, tuple[float, float]]] = {"autoencoder": (0.9, 0.999)}
 
     def __init__(
         self,
@@ -74,21 +77,19 @@ class FlexAE(Autoencoder):
             "prior_critic": self.critic.parameters(),
             "prior_generator": self.prior.network.parameters(),
         }
-        return {
-            name: _adam(parameters[name], lr, beta1=0.9 if name == "autoencoder" else 0.0)
-            for name, lr in self.learning_rates.items()
-        }
+        return {name: self._adam(name, parameters[name]) for name in parameters}
+
+    def _adam(self, name: str, parameters: Iterable[Tensor]) -> torch.optim.Adam:
+        betas = self.betas.get(name, (0.0, 0.9))
+        return torch.optim.Adam(parameters, lr=self.learning_rates[name], betas=betas, eps=1e-8, fused=True)
 
     def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
-        x = next(batches)
-        yield "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
+        yield self._reconstruction(next(batches))
         for _ in range(self.critic_steps):
             x = next(batches)
             noise = self.prior.noise(len(x))
             yield "critic", self._critic_terms(self.codes(x), noise, self.penalty)
-        yield "generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
-        self.prior.update_average()
-        yield "encoder", {"adversarial": self.critic(self.codes(x, gradient=True)).mean()}
+        yield from self._matching(x, noise)
 
     def prior_updates(self, codes: Iterator[Tensor], step: int) -> Iterator[Update]:
         """Generator and critic go on against codes that no longer move.
@@ -102,6 +103,9 @@ class FlexAE(Autoencoder):
         yield "prior_generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
         self.prior.update_average()
 
+    def _reconstruction(self, x: Tensor) -> Update:
+        return "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
+
     def _critic_terms(self, real: Tensor, noise: Tensor, penalty: float) -> dict[str, Tensor]:
         """The Wasserstein-1 distance by the critic's sign, codes being real, and the gradient penalty."""
         fake = self.prior(noise).detach()
@@ -110,7 +114,8 @@ class FlexAE(Autoencoder):
             "penalty": penalty * gradient_penalty(self.critic, real, fake),
         }
 
-
-def _adam(parameters: Iterable[Tensor], lr: float, beta1: float) -> torch.optim.Adam:
-    # The authors' second moments are 0.999 with momentum and 0.9 without.
-    return torch.optim.Adam(parameters, lr=lr, betas=(beta1, 0.999 if beta1 else 0.9), eps=1e-8, fused=True)
+    def _matching(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
+        """Generator and encoder approach each other, on the last critic step's images and noise."""
+        yield "generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
+        self.prior.update_average()
+        yield "encoder", {"adversarial": self.critic(self.codes(x, gradient=True)).mean()}

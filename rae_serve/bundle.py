@@ -18,11 +18,13 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from rae_serve import files
+from rae_serve.card import model_card
 from rae_serve.errors import BundleError
 from rae_serve.images import Preprocessing
 
 SCHEMA_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
+CARD: Final = "README.md"  # for people: no part of the contract, and not hashed
 GOLDEN: Final = "golden.npz"
 GRAPHS: Final = ("prior", "decoder", "encoder")
 
@@ -197,7 +199,19 @@ def write(path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapp
         for name, data in contents.items():
             (folder / name).write_bytes(data)
         (folder / MANIFEST).write_text(_to_json(manifest), encoding="utf-8")
+        (folder / CARD).write_text(model_card(manifest, Path(path).name), encoding="utf-8")
     return Bundle.load(path)
+
+
+def annotate(bundle: Bundle, **facts: Any) -> Bundle:
+    """Replace facts of a bundle's manifest that its files do not decide: `quality`, `attributes`, `licence`.
+
+    The graphs and the digest stay as they are. The manifest changes at once, for any reader.
+    """
+    manifest = Manifest.model_validate(bundle.manifest.model_dump() | facts)
+    files.write(bundle.path / CARD, model_card(manifest, bundle.name).encode())
+    files.write(bundle.path / MANIFEST, _to_json(manifest).encode())
+    return Bundle.load(bundle.path)
 
 
 def model_digest(sha256: Mapping[str, str]) -> str:

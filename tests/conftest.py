@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2 as httpx
 import pytest
 import torch
 
@@ -24,7 +31,8 @@ SMALL = (
     "prior_hidden=16",
     "critic_hidden=16",
 )
-MNIST = Path(__file__).parents[1] / ".." / "shared" / "data"
+ROOT = Path(__file__).parents[1]
+MNIST = ROOT / ".." / "shared" / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,3 +70,41 @@ def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def engine(bundle: Bundle) -> Engine:
     return Engine(bundle, device="cpu")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service of that bundle: `bentoml serve`, as users run it, over a real socket."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    environment = os.environ | {
+        "RAE_SERVE_BUNDLES": str(bundle.path),
+        "RAE_SERVE_PORT": str(port),
+        "BENTOML_DO_NOT_TRACK": "True",
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bentoml", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            try:
+                if httpx.get(f"{address}/readyz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                pass
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        assert process.wait(30) in (0, -15)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rae_serve import bundle as bundles
-from rae_serve.bundle import Bundle
+from rae_serve.bundle import Bundle, Figure
 from rae_serve.errors import BundleError, RaeServeError
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -71,6 +71,15 @@ def test_the_digest_is_of_prior_and_decoder_alone(bundle):
     files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
     assert bundles.model_digest(files | {"encoder.onnx": "0" * 64}) == bundle.manifest.digest
     assert bundles.model_digest(files | {"prior.onnx": "0" * 64}) != bundle.manifest.digest
+
+
+def test_figures_are_added_without_touching_the_model(copy, bundle):
+    figure = Figure(value=4.5, protocol="by hand")
+    annotated = bundles.annotate(Bundle.load(copy), quality={"fd": figure})
+    assert annotated.manifest.quality == {"fd": figure}
+    assert annotated.manifest.digest == bundle.manifest.digest
+    assert annotated.manifest.files == bundle.manifest.files
+    assert "| fd | 4.5 | by hand |" in (copy / "README.md").read_text()
 
 
 def test_the_documented_schema_is_the_manifest(bundle):

@@ -3,59 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import bentoml
 import httpx2 as httpx
 import numpy as np
 import pytest
-
-from rae_serve.bundle import Bundle
-
-ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture(scope="module")
-def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("log") / "serve.log"
-    environment = os.environ | {
-        "RAE_SERVE_BUNDLES": str(bundle.path),
-        "RAE_SERVE_PORT": str(port),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bentoml", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            try:
-                if httpx.get(f"{address}/readyz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        assert process.wait(30) in (0, -15)
 
 
 def test_images_over_http(server, engine):

@@ -1,0 +1,65 @@
+"""How good are a bundle's digits? Fréchet distances on the features of the MNIST classifier beside this file.
+
+    python -m benchmarks.mnist_quality exported/flexae-mnist-small --data ../shared/data [--write]
+
+10,000 generated images of seed 0, reconstructions of the test set, and 10,000 training images, each against the
+10,000 test images. With --write the figures go into the bundle's manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.mnist_classifier import Classifier, mnist
+from rae_serve import bundle as bundles
+from rae_serve.bundle import Bundle, Figure
+from rae_serve.engine import Engine
+from training.evaluation.metrics import frechet_distance
+
+COUNT = 10_000
+NETWORK = "128 features of benchmarks/mnist_classifier"
+
+
+def measure(engine: Engine, root: str) -> dict[str, Figure]:
+    """The figures, by name."""
+    classifier = Classifier.load()
+    test, labels = mnist(root, train=False)
+    train = mnist(root, train=True)[0][:COUNT]
+    reference, probabilities = classifier.look(test)
+    generated, generated_probabilities = classifier.look(engine.sample(COUNT, seed=0))
+    reconstructed, _ = classifier.look(engine.reconstruct(test))
+    shares = np.bincount(generated_probabilities.argmax(1), minlength=10) / COUNT
+    against = f"against the {len(test):,} test images, {NETWORK}"
+    sampled = f"{COUNT:,} images of seed 0"
+    return {
+        "fd_generated": _figure(frechet_distance(generated, reference), f"{sampled} {against}"),
+        "fd_reconstructed": _figure(frechet_distance(reconstructed, reference), f"the test images {against}"),
+        "fd_training": _figure(
+            frechet_distance(classifier.look(train)[0], reference), f"{COUNT:,} training images {against}: the limit"
+        ),
+        "top_probability": _figure(generated_probabilities.max(1).mean(), f"mean over {sampled}"),
+        "smallest_class": _figure(shares.min(), f"share of {sampled}"),
+        "largest_class": _figure(shares.max(), f"share of {sampled}"),
+        "classifier_accuracy": _figure((probabilities.argmax(1) == labels).mean(), "on the test images"),
+    }
+
+
+def _figure(value: float, protocol: str) -> Figure:
+    return Figure(value=round(float(value), 4), protocol=protocol)
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("bundle", type=Path)
+    arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
+    arguments.add_argument("--write", action="store_true", help="into the bundle's manifest")
+    given = arguments.parse_args()
+    loaded = Bundle.load(given.bundle)
+    figures = measure(Engine(loaded, device="cpu"), given.data)
+    for name, figure in figures.items():
+        print(f"{name:20} {figure.value:8.4f}  {figure.protocol}")
+    if given.write:
+        bundles.annotate(loaded, quality=figures)

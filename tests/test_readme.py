@@ -1,0 +1,56 @@
+"""The README's code, run as it stands on what is shipped."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+LINES = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A folder in which the README's relative paths work and nothing else is touched."""
+    shutil.copytree(ROOT / "exported", tmp_path / "exported")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:/usr/bin:/bin")
+    return tmp_path
+
+
+@pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "python"])
+def test_python(block, here):
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_commands_on_the_shipped_bundle(here):
+    commands = [line for line in LINES if re.match(r"rae-serve (sample|inspect|verify)", line)]
+    assert len(commands) == 3
+    for command in commands:
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+    assert Image.open("digits.png").size == (4 * 28, 4 * 28)
+
+
+def test_training_commands_are_of_recipes_that_exist():
+    from training import recipe as recipes
+
+    named = [line.split()[2] for line in LINES if line.startswith("rae-serve train")]
+    assert named
+    assert set(named) <= set(recipes.names())
+
+
+def test_curl_against_a_server(here, server, bundle):
+    commands = [line for line in LINES if line.startswith("curl")]
+    assert len(commands) == 2
+    for command in commands:
+        command = command.replace("http://127.0.0.1:3000", server).replace("flexae-mnist-small", bundle.name)
+        subprocess.run(f"{command} --silent --fail", shell=True, check=True)
+    assert Image.open("digits.png").size == (4 * 8, 4 * 8)
+    assert Image.open("digit.png").size == (8, 8)

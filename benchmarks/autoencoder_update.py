@@ -1,0 +1,153 @@
+"""Images per second of the autoencoder update: our trainer, the same step in a bare loop, and pythae's trainer.
+
+    pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
+    python -m benchmarks.autoencoder_update --data ../shared/data
+
+The same half-width networks, data, batch and optimiser; the three take turns in one run, so that what else the
+machine does falls on all. Ours and pythae's include their batches, logging and progress; the bare loop has the
+images as one float tensor and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.mnist_classifier import mnist
+from rae_serve.images import Preprocessing
+from training import recipe as recipes
+from training.autoencoder import Update
+from training.data import Dataset, to_tensor
+from training.losses import sum_squared_error
+from training.models.flexae import FlexAE
+from training.trainer import Interrupted, Trainer
+
+BATCH = 128
+CPU = torch.device("cpu")
+
+
+class ReconstructionOnly(FlexAE):
+    """FlexAE's autoencoder update, without those of its prior."""
+
+    def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
+        yield self._reconstruction(next(batches))
+
+
+def ours(dataset: Dataset, steps: int) -> float:
+    """Seconds of so many steps in Trainer.fit, after some to warm up."""
+    recipe = recipes.load("flexae-mnist-small", ["decay=0.0", "average=0.0", "prior_steps=0"])
+    times: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(recipe, dataset, Path(folder), CPU)
+        trainer.model.__class__ = ReconstructionOnly
+
+        def report(_: object) -> None:
+            times.append(time.perf_counter())
+            if len(times) == steps + WARM_UP:
+                trainer.stop()
+
+        try:
+            trainer.fit(report)
+        except Interrupted:
+            return times[-1] - times[WARM_UP - 1]
+    raise AssertionError("the recipe ended before the benchmark")
+
+
+def bare(dataset: Dataset, steps: int) -> float:
+    """Seconds of so many steps of the shortest loop that trains the same."""
+    model = fresh_model().train()
+    parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    x_all = to_tensor(dataset.images, CPU)
+    began = 0.0
+    for step in range(steps + WARM_UP):
+        if step == WARM_UP:
+            began = time.perf_counter()
+        x = x_all[torch.randint(0, len(x_all), (BATCH,))]
+        optimizer.zero_grad()
+        sum_squared_error(model.decoder(model.encoder(x)), x).backward()
+        optimizer.step()
+    return time.perf_counter() - began
+
+
+def pythae(dataset: Dataset, steps: int) -> float:
+    """Seconds of so many steps of pythae's BaseTrainer on its AE with our networks."""
+    from pythae.data.datasets import BaseDataset
+    from pythae.models import AE, AEConfig
+    from pythae.models.base.base_utils import ModelOutput
+    from pythae.models.nn import BaseDecoder, BaseEncoder
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig
+
+    networks = fresh_model()
+
+    class Encoder(BaseEncoder):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.network = networks.encoder
+
+        def forward(self, x: Tensor) -> ModelOutput:
+            return ModelOutput(embedding=self.network(x))
+
+    class Decoder(BaseDecoder):
+        def __init__(self) -> None:
+            nn.Module.__init__(self)
+            self.network = networks.decoder
+
+        def forward(self, z: Tensor) -> ModelOutput:
+            return ModelOutput(reconstruction=self.network(z))
+
+    model = AE(AEConfig(input_dim=(1, 28, 28), latent_dim=16), encoder=Encoder(), decoder=Decoder())
+
+    def epoch_of(count: int) -> float:
+        images = to_tensor(dataset.images[: count * BATCH], CPU)
+        with tempfile.TemporaryDirectory() as folder:
+            config = BaseTrainerConfig(
+                output_dir=folder, per_device_train_batch_size=BATCH, num_epochs=1, learning_rate=1e-3, no_cuda=True
+            )
+            trainer = BaseTrainer(model, BaseDataset(images, torch.ones(len(images))), training_config=config)
+            trainer.prepare_training()
+            began = time.perf_counter()
+            trainer.train_step(1)
+            return time.perf_counter() - began
+
+    epoch_of(WARM_UP)
+    return epoch_of(steps)
+
+
+def fresh_model() -> FlexAE:
+    """The half-width networks."""
+    torch.manual_seed(0)
+    model = recipes.load("flexae-mnist-small").build((1, 28, 28))
+    assert isinstance(model, FlexAE)
+    return model
+
+
+WARM_UP = 5
+CONTENDERS = {"ours": ours, "bare": bare, "pythae": pythae}
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
+    arguments.add_argument("--steps", type=int, default=60, help="a turn")
+    arguments.add_argument("--turns", type=int, default=6)
+    given = arguments.parse_args()
+    images, _ = mnist(given.data, train=True)
+    everything = np.arange(len(images))
+    shape = Preprocessing(height=28, width=28, mode="L")
+    mnist_dataset = Dataset("mnist", images, everything, everything[:0], shape)
+    rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
+    for _ in range(given.turns):
+        for name, contender in CONTENDERS.items():
+            rates[name].append(given.steps * BATCH / contender(mnist_dataset, given.steps))
+    for name, measured in rates.items():
+        ratios = [ours_rate / other for ours_rate, other in zip(rates["ours"], measured, strict=True)]
+        print(
+            f"{name:8} {np.median(measured):8.0f} images/s   ours / {name}: {np.median(ratios):.3f} (median of turns)"
+        )

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,7 +57,7 @@ class Trainer:
         if recipe.prior_steps and type(self.model).prior_updates is Autoencoder.prior_updates:
             raise InvalidInput("prior_steps", f"{recipe.model} has no further steps of its prior: leave it at 0")
         self.optimizers = self.model.optimizers()
-        self._base_rates = {name: _rate(optimizer) for name, optimizer in self.optimizers.items()}
+        self._base_rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
         self.stages = STAGES[: 2 if recipe.prior_steps else 1]
         self.stage = 0
         self.stage_step = 0
@@ -118,7 +120,7 @@ class Trainer:
         """
         self.run.mkdir(parents=True, exist_ok=True)
         try:
-            with SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board:
+            with _quiet_threads(), SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board:
                 self._loop(report, board)
         except OSError as error:
             raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None
@@ -148,12 +150,10 @@ class Trainer:
         """One step of the current stage; its terms by optimiser/term."""
         self.model.train()
         decay = self.recipe.decay if self.stage == 0 else self.recipe.prior_decay
-        factor = min(1.0, (1.0 - self.progress) / decay) if decay else 1.0
+        set_rates(self.optimizers, self._base_rates, self.progress, decay)
         terms: dict[str, Tensor] = {}
         for name, update in self._updates():
-            optimizer = self.optimizers[name]
-            _set_rate(optimizer, factor * self._base_rates[name])
-            descend(optimizer, update)
+            descend(self.optimizers[name], update)
             terms.update({f"{name}/{term}": value.detach() for term, value in update.items()})
         self.step += 1
         self.stage_step += 1
@@ -254,6 +254,19 @@ def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> No
     optimizer.zero_grad(set_to_none=True)
 
 
+def set_rates(
+    optimizers: Mapping[str, torch.optim.Optimizer], base: Mapping[str, float], progress: float, decay: float
+) -> None:
+    """Learning rates at `progress` from 0 to 1: constant, then over the last `decay` of it falling linearly to 0.
+
+    All fall together: an encoder push that stays while the autoencoder's rate falls ruins the autoencoder.
+    """
+    factor = min(1.0, (1.0 - progress) / decay) if decay else 1.0
+    for name, optimizer in optimizers.items():
+        for group in optimizer.param_groups:
+            group["lr"] = factor * base[name]
+
+
 @torch.no_grad()
 def encode_all(model: Autoencoder, images: Pixels, index: np.ndarray, device: torch.device) -> np.ndarray:  # [N, m]
     """Codes, float32 [N, m], of the images at `index`, in evaluation mode."""
@@ -278,10 +291,12 @@ def sample(model: Autoencoder, count: int, device: torch.device) -> Pixels:
     return to_pixels(model.decode(model.prior(torch.from_numpy(rows).to(device)))).cpu().numpy()
 
 
-def _rate(optimizer: torch.optim.Optimizer) -> float:
-    return float(optimizer.param_groups[0]["lr"])
-
-
-def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """TensorBoard writes in a thread of its own, where a full disk is a traceback beside our one clear error."""
+    usual = threading.excepthook
+    threading.excepthook = lambda args: None if isinstance(args.exc_value, OSError) else usual(args)
+    try:
+        yield
+    finally:
+        threading.excepthook = usual

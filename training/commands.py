@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from rae_serve.errors import RaeServeError
 from training import recipe as recipes
@@ -70,12 +71,13 @@ class _Bar:
     def __init__(self, trainer: Trainer, console: Console) -> None:
         self._trainer = trainer
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[rate]}  {task.fields[left]} left "),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[terms]}"),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=18)),
+            BarColumn(bar_width=12),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[left]} left", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[terms]}", table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")),
             console=console,
+            expand=True,
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("", total=1.0, rate="", left="", terms="")
@@ -107,8 +109,14 @@ class _Bar:
             description=f"{trainer.stages[trainer.stage]} {trainer.step:,}",
             rate=f"{rate:.1f} steps/s" if rate else "",
             left=f"{int(left) // 60}:{int(left) % 60:02d}" if left else "?",
-            terms="  ".join(f"{name} {value:.4g}" for name, value in terms.items()),
+            terms="  ".join(f"{_short(name)} {value:.4g}" for name, value in terms.items()),
         )
+
+
+def _short(name: str) -> str:
+    """critic/wasserstein → c/wasserstein: a terminal is only so wide."""
+    optimizer, term = name.split("/")
+    return f"{optimizer[0]}/{term}"
 
 
 def _device(name: str) -> torch.device:

@@ -26,7 +26,7 @@ from training.data import Batches, to_pixels
 from training.evaluation.metrics import frechet_distance
 from training.recipe import check
 from training.runs import Run, flat
-from training.trainer import descend, encode_all, reconstruct, set_rates
+from training.trainer import descend, encode_all, falling, reconstruct, set_rates
 
 CPU = torch.device("cpu")
 COUNT = 10_000
@@ -61,8 +61,9 @@ def refine(run: Run, codes: np.ndarray, keys: dict[str, Any], updates: int) -> A
     rates = {name: optimizer.defaults["lr"] for name, optimizer in optimizers.items()}
     batches = Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, 0, CPU)
     for step in range(updates):
-        set_rates(optimizers, rates, step / updates, recipe.prior_decay)
-        for name, terms in model.prior_updates(batches, step):
+        factor = falling(step / updates, recipe.prior_decay)
+        set_rates(optimizers, {name: factor * rate for name, rate in rates.items()})
+        for name, terms in model.prior_updates(batches, step / updates):
             descend(optimizers[name], terms)
     return model
 

@@ -107,11 +107,12 @@ def export(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder.", show_default="bundles/RUN")] = None,
     fused: Annotated[bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one.")] = False,
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that a mask closed.")] = False,
 ) -> None:
     """Export a run's model to a bundle of ONNX graphs."""
     runs = _training("runs")
     target = out or Path("bundles") / run.resolve().name
-    bundle = _training("export").export(runs.Run.open(run), target, fused=fused)
+    bundle = _training("export").export(runs.Run.open(run), target, fused=fused, prune=not no_prune)
     typer.echo(f"{target}: digest {bundle.manifest.digest}")
     _print_parity(bundle.manifest.parity)
 

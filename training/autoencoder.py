@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,15 @@ from training.priors import Prior
 
 # The optimiser that steps, and the terms whose sum it minimises.
 Update = tuple[str, Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """A model reduced to its active latent dimensions: which they are, and α of all, where it has a mask."""
+
+    model: Autoencoder
+    active: list[int]
+    mask: list[float] | None
 
 
 class Autoencoder(nn.Module):
@@ -29,16 +40,30 @@ class Autoencoder(nn.Module):
         """A fresh optimiser for each name that `updates` yields."""
         raise NotImplementedError
 
-    def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
+    def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         """One training step: each yield is one optimiser's step, and what follows it sees the new weights.
+
+        `progress` is how much of the run is done, from 0 to 1, for models that have a schedule.
 
         Never yield inside `torch.no_grad()`: it would reach the caller.
         """
         raise NotImplementedError
 
-    def prior_updates(self, codes: Iterator[Tensor], step: int) -> Iterator[Update]:
+    def prior_updates(self, codes: Iterator[Tensor], progress: float) -> Iterator[Update]:
         """One further step of the prior alone, on codes [B, m] of the finished encoder, for models that have it."""
         raise NotImplementedError
+
+    def rate(self, optimizer: str, progress: float) -> float:
+        """A factor on an optimiser's learning rate, for models whose schedule has one of its own."""
+        return 1.0
+
+    def diagnostics(self) -> dict[str, Any]:
+        """What a model has to tell of itself at every log, beside its losses."""
+        return {}
+
+    def prune(self, mean: Tensor) -> Pruning:
+        """What to export, given the mean [m] of the codes: for most models themselves, whole."""
+        return Pruning(self, list(range(len(mean))), None)
 
     def encode(self, x: Tensor) -> Tensor:
         """The autoencoder's own pass, from which batch norm gathers its statistics."""

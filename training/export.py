@@ -6,6 +6,7 @@ import io
 import json
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 from rae_serve import bundle, noise, parity
 from rae_serve.bundle import Bundle, Parity
 from rae_serve.engine import Engine
-from training.autoencoder import Autoencoder
-from training.data import to_pixels, to_tensor
+from rae_serve.images import Pixels
+from training.autoencoder import Autoencoder, Pruning
+from training.data import to_pixels
 from training.runs import Run
+from training.trainer import encode_all, reconstruct
 
 OPSET: Final = 18
 IR_VERSION: Final = 9  # torch writes 10, which onnxruntime 1.17 refuses
@@ -44,10 +47,10 @@ class DecoderGraph(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.decoder = model.decoder
+        self.model = model
 
     def forward(self, latent: Tensor) -> Tensor:
-        return to_pixels(self.decoder(latent))
+        return to_pixels(self.model.decode(latent))
 
 
 class EncoderGraph(nn.Module):
@@ -55,10 +58,10 @@ class EncoderGraph(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.encoder = model.encoder
+        self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.encoder(image.permute(0, 3, 1, 2).float() / 255.0)
+        return self.model.encode(image.permute(0, 3, 1, 2).float() / 255.0)
 
 
 class GeneratorGraph(nn.Module):
@@ -73,13 +76,17 @@ class GeneratorGraph(nn.Module):
         return self.decode(self.prior(noise))
 
 
-def export(run: Run, out: Path, *, fused: bool = False) -> Bundle:
-    """Write the bundle of a run's latest checkpoint to the folder `out`.
+def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True) -> Bundle:
+    """Write the bundle of a run's latest checkpoint to the folder `out`; of a masked model, what its mask leaves.
 
     Raises BundleError where a graph differs from torch by more than rounding; `out` is then not there.
     """
-    model, state = run.load()
-    codes = _codes(model, run)
+    trained, state = run.load()
+    images = run.reference()
+    codes = encode_all(trained, images, np.arange(len(images)), torch.device("cpu"))
+    whole = trained.prune(torch.from_numpy(codes.mean(axis=0)))
+    pruning = whole if prune else replace(whole, model=trained, active=list(range(codes.shape[1])))
+    model = pruning.model
     facts = {
         "schema_version": bundle.SCHEMA_VERSION,
         "created_by": f"rae-serve {version('rae-serve')}",
@@ -90,7 +97,7 @@ def export(run: Run, out: Path, *, fused: bool = False) -> Bundle:
             "parameters": run.recipe.parameters,
         },
         "image": run.preprocessing.model_dump(),
-        "latent": _latent_facts(codes),
+        "latent": _latent_facts(codes, pruning),
         "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
         "training": {
             "data": run.data_name,
@@ -118,22 +125,26 @@ def export(run: Run, out: Path, *, fused: bool = False) -> Bundle:
         for name, (graph, input_name, rows, output_name) in examples.items()
     }
     contents[bundle.GOLDEN] = _npz(golden)
-    return bundle.write(out, facts | {"parity": _measured(facts, contents)}, contents)
+    cost = _pruning_cost(trained, model, images) if len(pruning.active) < codes.shape[1] else None
+    measured = _measured(facts, contents).model_copy(update={"pruning_grey_levels": cost})
+    return bundle.write(out, facts | {"parity": measured}, contents)
 
 
-def _codes(model: Autoencoder, run: Run) -> np.ndarray:  # [N, m]
-    with torch.no_grad():
-        images = run.reference()
-        parts = [to_tensor(images[i : i + 500], torch.device("cpu")) for i in range(0, len(images), 500)]
-        return torch.cat([model.encode(x) for x in parts]).numpy().astype(np.float64)
+def _pruning_cost(trained: Autoencoder, pruned: Autoencoder, images: Pixels) -> float:
+    """Mean |Δ| of reconstructions in grey levels, of the trained model against its active dimensions alone."""
+    cpu = torch.device("cpu")
+    difference = reconstruct(trained, images, cpu).astype(np.int64) - reconstruct(pruned, images, cpu)
+    return round(float(np.abs(difference).mean()), 4)
 
 
-def _latent_facts(codes: np.ndarray) -> dict[str, Any]:
-    dim = codes.shape[1]
+def _latent_facts(codes: np.ndarray, pruning: Pruning) -> dict[str, Any]:
+    trained_dim = codes.shape[1]
+    codes = codes[:, pruning.active].astype(np.float64)
     return {
-        "dim": dim,
-        "trained_dim": dim,
-        "active": list(range(dim)),
+        "dim": codes.shape[1],
+        "trained_dim": trained_dim,
+        "active": pruning.active,
+        "mask": pruning.mask,
         "mean": codes.mean(axis=0).round(6).tolist(),
         "std": codes.std(axis=0).round(6).tolist(),
         "quantile_levels": list(QUANTILES),

@@ -13,6 +13,11 @@ def sum_squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
     return torch.nn.functional.mse_loss(reconstruction, x, reduction="sum") / len(x)
 
 
+def binary_cross_entropy(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """Mean over batch and pixels of −x ln x̂ − (1 − x) ln(1 − x̂), x̂ in [0, 1]: MaskAAE's term (1912.04564)."""
+    return torch.nn.functional.binary_cross_entropy(reconstruction, x)
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """mean_B (‖∇C(x̃)‖₂ − 1)², x̃ = fake + β·(real − fake), β ~ U(0, 1) one a sample (1704.00028, eq. 3).
 

@@ -55,6 +55,17 @@ def conv_decoder(shape: ImageShape, latent_dim: int, filters: int, hidden: int) 
     )
 
 
+def mlp_encoder(shape: ImageShape, latent_dim: int, hidden: int, layers: int) -> nn.Sequential:
+    """[B, C, H, W] → [B, m]: `layers` × (FC ReLU) and one FC, as MaskAAE's for MNIST (1912.04564)."""
+    return nn.Sequential(nn.Flatten(), *mlp(math.prod(shape), latent_dim, hidden, layers))
+
+
+def mlp_decoder(shape: ImageShape, latent_dim: int, hidden: int, layers: int) -> nn.Sequential:
+    """[B, m] → [B, C, H, W] in (0, 1): the encoder's mirror, with a sigmoid."""
+    stack = mlp(latent_dim, math.prod(shape), hidden, layers)
+    return nn.Sequential(*stack, nn.Sigmoid(), nn.Unflatten(1, shape))
+
+
 def conv_critic(shape: ImageShape, filters: int, hidden: int) -> nn.Sequential:
     """[B, C, H, W] → [B, 1]: conv, conv, FC, FC; no normalisation, which a gradient penalty does not suffer."""
     channels, height, width = _divisible(shape)

@@ -25,6 +25,20 @@ class Prior(nn.Module):
         return torch.randn(count, self.noise_dim, device=next(self.parameters()).device)
 
 
+class StandardNormal(Prior):
+    """N(0, I): latents are the noise itself."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim, latent_dim)
+        self.register_buffer("_where", torch.zeros(0), persistent=False)  # follows the model to its device
+
+    def noise(self, count: int) -> Tensor:
+        return torch.randn(count, self.noise_dim, device=self._where.device)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return noise
+
+
 class Generator(Prior):
     """P-GEN, the learned prior of FlexAE: an MLP from noise to latents (2006.05838).
 

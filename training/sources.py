@@ -21,7 +21,8 @@ TORCHVISION: Final = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
     "celeba": ("CelebA", "celeba"),
 }
-NAMES: Final = ("digits", *TORCHVISION)
+SYNTHETIC: Final = {"synthetic-8": 8, "synthetic-16": 16}  # name → true dimension
+NAMES: Final = ("digits", *SYNTHETIC, *TORCHVISION)
 DIGITS_TRAIN: Final = 1500  # of scikit-learn's 1,797, which come without a split
 
 
@@ -34,6 +35,8 @@ def read(source: str, known_as: str, split: Split) -> Pixels | list[Path]:
     """
     if source == "digits":
         return _digits(split)
+    if source in SYNTHETIC:
+        return _synthetic(SYNTHETIC[source], split)
     if source in TORCHVISION:
         return _torchvision(source, cache_folder() / "data", split, download=True)
     path = Path(source)
@@ -59,6 +62,23 @@ def _digits(split: Split) -> Pixels:
 
     greys = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[..., None]
     return greys[:DIGITS_TRAIN] if split == "train" else greys[DIGITS_TRAIN:]
+
+
+def _synthetic(dim: int, split: Split) -> Pixels:
+    """Points of a known true dimension, as pictures of 8 × 16: the talk's Synthetic-8 and -16 (Fig. 2, 5).
+
+    N(0, I) of `dim` dimensions through a fixed random MLP of three layers, squashed to grey levels. The sources
+    leave its size open: ours is 64 and 64 wide with tanh, and each pixel's logit has a deviation of 1.5.
+    """
+    rng = np.random.default_rng([dim, 0])
+    weights = [rng.normal(0.0, size[0] ** -0.5, size) for size in ((dim, 64), (64, 64), (64, 128))]
+    points = np.random.default_rng([dim, 1 if split == "train" else 2]).normal(
+        size=(60_000 if split == "train" else 10_000, dim)
+    )
+    hidden = np.tanh(1.5 * np.tanh(1.5 * points @ weights[0]) @ weights[1])
+    logits = hidden @ weights[2]
+    logits *= 1.5 / logits.std(axis=0)
+    return np.rint(255.0 / (1.0 + np.exp(-logits))).astype(np.uint8).reshape(-1, 8, 16, 1)
 
 
 def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels | list[Path]:

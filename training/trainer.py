@@ -150,7 +150,9 @@ class Trainer:
         """One step of the current stage; its terms by optimiser/term."""
         self.model.train()
         decay = self.recipe.decay if self.stage == 0 else self.recipe.prior_decay
-        set_rates(self.optimizers, self._base_rates, self.progress, decay)
+        fallen = falling(self.progress, decay)
+        rates = {n: fallen * base * self.model.rate(n, self.progress) for n, base in self._base_rates.items()}
+        set_rates(self.optimizers, rates)
         terms: dict[str, Tensor] = {}
         for name, update in self._updates():
             descend(self.optimizers[name], update)
@@ -165,7 +167,7 @@ class Trainer:
 
     def _updates(self) -> Iterator[Update]:
         updates = self.model.updates if self.stage == 0 else self.model.prior_updates
-        return updates(self.batches, self.stage_step)
+        return updates(self.batches, min(self.progress, 1.0))
 
     def _next_stage(self) -> None:
         self.stage += 1
@@ -214,13 +216,13 @@ class Trainer:
     def _record(self, terms: Mapping[str, float], board: SummaryWriter) -> None:
         record: dict[str, Any] = {"step": self.step, "stage": self.stages[self.stage]}
         if self.step % self.recipe.log_every == 0:
-            record |= terms
+            record |= {**terms, **self.model.diagnostics()}
         if self.step % self.recipe.sample_every == 0:
             record |= self._show(board)
         if len(record) == 2:
             return
         for name, value in record.items():
-            if isinstance(value, float):
+            if isinstance(value, int | float) and name != "step":
                 board.add_scalar(name, value, self.step)
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
@@ -254,17 +256,19 @@ def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> No
     optimizer.zero_grad(set_to_none=True)
 
 
-def set_rates(
-    optimizers: Mapping[str, torch.optim.Optimizer], base: Mapping[str, float], progress: float, decay: float
-) -> None:
-    """Learning rates at `progress` from 0 to 1: constant, then over the last `decay` of it falling linearly to 0.
-
-    All fall together: an encoder push that stays while the autoencoder's rate falls ruins the autoencoder.
-    """
-    factor = min(1.0, (1.0 - progress) / decay) if decay else 1.0
+def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], rates: Mapping[str, float]) -> None:
+    """Give each optimiser its learning rate."""
     for name, optimizer in optimizers.items():
         for group in optimizer.param_groups:
-            group["lr"] = factor * base[name]
+            group["lr"] = rates[name]
+
+
+def falling(progress: float, decay: float) -> float:
+    """A factor for every rate at `progress` from 0 to 1: 1, then over the last `decay` of it falling linearly to 0.
+
+    For every rate: an encoder push that stays while the autoencoder's rate falls ruins the autoencoder.
+    """
+    return min(1.0, (1.0 - progress) / decay) if decay else 1.0
 
 
 @torch.no_grad()

@@ -153,4 +153,5 @@ def test_pixels_to_tensors_and_back():
 
 
 def test_the_names_are_those_of_the_sources():
-    assert set(sources.NAMES) == {"digits", "mnist", "fashion-mnist", "cifar10", "celeba"}
+    synthetic = {"synthetic-8", "synthetic-16"}
+    assert set(sources.NAMES) == {"digits", *synthetic, "mnist", "fashion-mnist", "cifar10", "celeba"}

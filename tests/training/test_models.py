@@ -20,6 +20,7 @@ from training.trainer import descend
 SMALL = {
     "flexae": {"latent_dim": 4, "noise_dim": 6, "filters": 4, "hidden": 8, "prior_hidden": 8, "critic_hidden": 8}
 }
+SMALL["maskaae"] = {"network": "conv", "latent_dim": 4, "filters": 4, "hidden": 8, "critic_hidden": 8}
 SMALL["flexae_sr"] = SMALL["flexae"]
 MODELS = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 SHAPE = (1, 8, 8)

@@ -83,7 +83,7 @@ class FlexAE(Autoencoder):
         betas = self.betas.get(name, (0.0, 0.9))
         return torch.optim.Adam(parameters, lr=self.learning_rates[name], betas=betas, eps=1e-8, fused=True)
 
-    def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
+    def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         yield self._reconstruction(next(batches))
         for _ in range(self.critic_steps):
             x = next(batches)
@@ -91,7 +91,7 @@ class FlexAE(Autoencoder):
             yield "critic", self._critic_terms(self.codes(x), noise, self.penalty)
         yield from self._matching(x, noise)
 
-    def prior_updates(self, codes: Iterator[Tensor], step: int) -> Iterator[Update]:
+    def prior_updates(self, codes: Iterator[Tensor], progress: float) -> Iterator[Update]:
         """Generator and critic go on against codes that no longer move.
 
         Ours, not the paper's: what the prior lacks after the joint training is steps, and here they are cheap.

@@ -45,7 +45,7 @@ class FlexAESR(FlexAE):
             "smoothing": self._adam("smoothing", autoencoder),
         }
 
-    def updates(self, batches: Iterator[Tensor], step: int) -> Iterator[Update]:
+    def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         yield self._reconstruction(next(batches))
         for _ in range(self.critic_steps):
             x = next(batches)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import Tensor
+
+from rae_serve.engine import Engine
+from training import recipe as recipes
+from training.data import to_pixels
+from training.export import export
+from training.models.maskaae import MaskAAE
+from training.optimizers import TensorFlowRMSprop
+from training.runs import Run, load_data
+from training.trainer import Trainer, descend
+
+SHAPE = (1, 4, 4)
+SMALL = {"latent_dim": 6, "hidden": 16, "layers": 2, "critic_hidden": 16, "critic_layers": 2}
+
+
+def batches() -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    while True:
+        yield torch.rand(32, *SHAPE, generator=generator)
+
+
+def model(**keys: object) -> MaskAAE:
+    torch.manual_seed(0)
+    return MaskAAE(SHAPE, **SMALL | keys).train()
+
+
+def test_order_is_the_published_one():
+    assert [name for name, _ in model().updates(batches(), 0.0)] == [
+        "autoencoder",
+        *["critic"] * 5,
+        "encoder",
+        "mask",
+    ]
+
+
+def test_the_aae_is_the_model_without_its_mask():
+    twin = model(masked=False)
+    assert [name for name, _ in twin.updates(batches(), 0.5)] == ["autoencoder", *["critic"] * 5, "encoder"]
+    assert "mask" not in twin.optimizers()
+    assert twin.mask.tolist() == [1.0] * 6
+    codes = torch.randn(3, 6)
+    assert torch.equal(twin.decode(codes), twin.decoder(codes))
+    assert twin.diagnostics() == {}
+
+
+def test_the_mask_waits_for_the_warm_up():
+    warming = model(warmup=0.3)
+    assert "mask" not in [name for name, _ in warming.updates(batches(), 0.29)]
+    assert "mask" in [name for name, _ in warming.updates(batches(), 0.3)]
+
+
+def test_critic_scores_the_prior_above_codes():
+    """The opposite of FlexAE's."""
+    learner = model(critic_lr=1e-2)
+    optimizers = learner.optimizers()
+    source = batches()
+    for _ in range(30):
+        for name, terms in learner.updates(source, 0.0):
+            if name == "critic":
+                descend(optimizers[name], terms)
+    codes, noise = learner.codes(next(source)), learner.prior.noise(256)
+    assert learner.critic(learner.mask * noise).mean() > learner.critic(learner.mask * codes).mean()
+
+
+def test_encoder_rises_on_the_critic():
+    learner = model(encoder_lr=1e-2)
+    optimizers = learner.optimizers()
+    x = next(batches())
+    before = learner.critic(learner.mask * learner.codes(x)).mean().item()
+    for _ in range(10):
+        for name, terms in learner.updates(batches(), 0.0):
+            if name == "encoder":
+                descend(optimizers[name], terms)
+    assert learner.critic(learner.mask * learner.codes(x)).mean().item() > before
+
+
+def test_the_mask_never_leaves_its_range():
+    learner = model(mask_lr=3.0)
+    optimizers = learner.optimizers()
+    for step in range(20):
+        for name, terms in learner.updates(batches(), step / 20):
+            descend(optimizers[name], terms)
+        assert (learner.depth >= 0).all()
+        assert 0.0 <= learner.mask.min() <= learner.mask.max() <= 1.0
+    assert (learner.depth == 0).any()  # it would have left it
+
+
+def test_polarisation_doubles_to_its_cap():
+    scheduled = model(period=0.01, polarisation_cap=100.0)
+    assert scheduled.polarisation(0.0) == scheduled.polarisation(0.0399) == pytest.approx(2 / 6)
+    assert scheduled.polarisation(0.0401) == pytest.approx(4 / 6)
+    assert scheduled.polarisation(0.1201) == pytest.approx(16 / 6)
+    assert scheduled.polarisation(0.9) == 100.0
+    late = model(period=0.01, warmup=0.5)
+    assert late.polarisation(0.51) == pytest.approx(2 / 6)
+    assert late.polarisation(0.5201) == pytest.approx(4 / 6)
+
+
+def test_the_published_period_is_that_of_the_recipe():
+    recipe = recipes.load("maskaae-mnist")
+    published = min(10_000, int(112.5 * recipe.parameters["latent_dim"]))
+    assert recipe.parameters["period"] * recipe.steps == pytest.approx(published)
+
+
+def test_autoencoder_and_mask_slow_to_a_fifth():
+    scheduled = model(period=0.01)
+    for name in ("autoencoder", "mask"):
+        assert scheduled.rate(name, 0.0499) == 1.0
+        assert scheduled.rate(name, 0.0501) == 0.2
+    assert scheduled.rate("critic", 0.9) == scheduled.rate("encoder", 0.9) == 1.0
+
+
+def test_the_variance_penalty_falls_on_closed_dimensions():
+    penalised = model()
+    with torch.no_grad():
+        penalised.depth.copy_(torch.tensor([0.0, 0.0, 0.0, 9.0, 9.0, 9.0]))
+    codes = torch.zeros(8, 6)
+    codes[::2, 0] = 2.0
+    on_closed = penalised._spurious_variance(codes)
+    assert on_closed.item() == pytest.approx(1.0 / 6)
+    assert penalised._spurious_variance(codes.flip(1)).item() == pytest.approx(np.exp(-10) / 6, rel=1e-2)
+
+
+def test_rmsprop_is_tensorflows():
+    weight = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = TensorFlowRMSprop([weight], lr=0.1)
+    square, value = 1.0, 1.0
+    for gradient in (2.0, -0.5):
+        weight.grad = torch.tensor([gradient])
+        optimizer.step()
+        square = 0.9 * square + 0.1 * gradient**2
+        value -= 0.1 * gradient / (square + 1e-10) ** 0.5
+        assert weight.item() == pytest.approx(value, rel=1e-6)
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_pruning_equals_the_hard_masked_model(network):
+    whole = model(network=network, filters=2).eval()
+    with torch.no_grad():
+        whole.depth.copy_(torch.tensor([3.0, 0.02, 1.0, 0.0, 0.05, 4.0]))
+    assert whole.active == [0, 2, 5]
+    mean = torch.randn(6)
+    pruning = whole.prune(mean)
+    x, latents = next(batches()), torch.randn(7, 3)
+    assert pruning.active == [0, 2, 5]
+    assert pruning.mask == pytest.approx(whole.mask.tolist())
+    torch.testing.assert_close(pruning.model.encode(x), whole.encode(x)[:, [0, 2, 5]])
+    torch.testing.assert_close(pruning.model.decode(latents), whole.hard_masked(latents, mean))
+    assert torch.equal(pruning.model.prior(latents), latents)
+
+
+@pytest.fixture(scope="module")
+def masked_run(tmp_path_factory) -> Run:
+    keys = ["steps=4", "hidden=16", "critic_hidden=16", "latent_dim=8", "log_every=2"]
+    recipe = recipes.load("maskaae-digits", keys)
+    dataset = load_data(recipe, "digits")
+    path = tmp_path_factory.mktemp("run") / "masked"
+    run = Run.create(path, recipe, dataset, "digits")
+    trainer = Trainer(recipe, dataset, path, torch.device("cpu"))
+    with torch.no_grad():
+        trainer.model.depth[:3] = 0.0
+        trainer.model.depth[3:] = 2.0
+    trainer.fit()
+    return run
+
+
+def test_the_mask_is_in_the_metrics(masked_run):
+    import json
+
+    lines = [json.loads(line) for line in (masked_run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [len(line["mask"]) for line in lines] == [8, 8]
+    assert lines[-1]["active"] == sum(alpha >= 0.1 for alpha in lines[-1]["mask"])
+
+
+def test_the_pruned_bundle_holds_active_dimensions_alone(masked_run, tmp_path):
+    bundle = export(masked_run, tmp_path / "pruned")
+    trained, _ = masked_run.load()
+    active = trained.active
+    latent = bundle.manifest.latent
+    assert 0 < len(active) < 8
+    assert (latent.dim, latent.trained_dim, latent.active) == (len(active), 8, active)
+    assert latent.mask == pytest.approx(trained.mask.tolist())
+    assert bundle.manifest.parity.pruning_grey_levels is not None
+    for graph in ("prior", "decoder", "encoder"):
+        opened = onnx.load_from_string(bundle.graph(graph))
+        sizes = {dim for tensor in opened.graph.initializer for dim in tensor.dims}
+        assert 8 not in sizes
+    assert not onnx.load_from_string(bundle.graph("prior")).graph.initializer
+    engine = Engine(bundle, device="cpu")
+    images = masked_run.reference()[:20]
+    codes = engine.encode(images)
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    with torch.no_grad():
+        expected = trained.encode(x)
+        np.testing.assert_allclose(codes, expected[:, active], rtol=1e-4, atol=1e-4)
+    assert engine.sample(3, seed=1).shape == (3, 8, 8, 1)
+    engine.close()
+
+
+def test_an_unpruned_bundle_keeps_every_dimension(masked_run, tmp_path):
+    bundle = export(masked_run, tmp_path / "whole", prune=False)
+    assert bundle.manifest.latent.active == list(range(8))
+    assert bundle.manifest.parity.pruning_grey_levels is None
+    trained, _ = masked_run.load()
+    latents = torch.randn(5, 8)
+    with torch.no_grad():
+        expected = to_pixels(trained.decode(latents)).numpy().astype(int)
+    engine = Engine(bundle, device="cpu")
+    assert np.abs(engine.decode(latents.numpy()) - expected).max() <= 1
+    engine.close()

@@ -1,0 +1,32 @@
+"""Optimisers that torch lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class TensorFlowRMSprop(torch.optim.Optimizer):
+    """RMSProp as TensorFlow 1 has it: s ← ρs + (1 − ρ)g², θ ← θ − lr·g / √(s + ε), with s starting at 1.
+
+    torch's own starts s at 0 and adds ε outside the root, so its first steps are many times as long.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
+        super().__init__(parameters, {"lr": lr, "decay": decay, "eps": eps})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in parameters]
+            for parameter in parameters:
+                self.state[parameter].setdefault("square", torch.ones_like(parameter))
+            squares = [self.state[parameter]["square"] for parameter in parameters]
+            torch._foreach_mul_(squares, group["decay"])
+            torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])
+            roots = torch._foreach_add(squares, group["eps"])
+            torch._foreach_sqrt_(roots)
+            torch._foreach_addcdiv_(parameters, gradients, roots, -group["lr"])

@@ -60,6 +60,11 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
             orphan.unlink()
 
 
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint, whole or not."""
+    return bool(_steps(folder))
+
+
 def latest(folder: Path) -> Checkpoint:
     """The newest checkpoint. Raises RunError where there is none or it is damaged."""
     steps = _steps(folder)

@@ -93,7 +93,13 @@ class Trainer:
         self._stopping = True
 
     def resume(self) -> None:
-        """Go back to the latest checkpoint. Raises RunError where there is none or it is damaged."""
+        """Go back to the latest checkpoint; to the start, where a run was killed before its first.
+
+        Raises RunError where the checkpoint is damaged.
+        """
+        if not checkpoint.exists(self.checkpoints):
+            self.metrics.unlink(missing_ok=True)
+            return
         state = checkpoint.latest(self.checkpoints)
         self.model.load_state_dict(state.section("model"))
         for name, optimizer in self.optimizers.items():

@@ -75,6 +75,13 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_
     assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
+    begun = start(tmp_path / "run")
+    resumed = Trainer(begun.recipe, begun.dataset, begun.run, CPU)
+    resumed.resume()
+    assert resumed.step == 0
+
+
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random times, some of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]

@@ -83,32 +83,27 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
 
 
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
-    """The real command, killed at random times, some of them in the middle of writing."""
+    """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
-    command = [sys.executable, "-m", "rae_serve.cli", *words]
+    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; import rae_serve.cli as c"
+    command = [sys.executable, "-c", f"{eager}; c.main()", *words]  # a checkpoint after every step
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    impatient = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; import rae_serve.cli as c"
-    often = [sys.executable, "-c", f"{impatient}; c.main()", *words]  # a checkpoint every step or so
-    subprocess.run([*command, "--out", tmp_path / "whole"], env=environment, check=True, capture_output=True)
-    delays = random.Random(0)
-    resume: list[str] = []
-    for _ in range(40):
-        process = subprocess.Popen(
-            [*often, "--out", tmp_path / "killed", *resume], env=environment, stdout=subprocess.DEVNULL
-        )
-        try:
-            while not list((tmp_path / "killed").glob("checkpoints/*.json")) and process.poll() is None:
-                time.sleep(0.01)
-            status = process.wait(delays.uniform(3.5, 6.0))
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
-            resume = ["--resume"]
-            continue
-        assert status == 0
-        break
-    assert resume, "the run was never killed"
-    assert_equal_runs(tmp_path / "whole", tmp_path / "killed")
+    killed = tmp_path / "killed"
+    moments = random.Random(0)
+    for kill in range(4):
+        resume = ["--resume"] if kill else []
+        process = subprocess.Popen([*command, "--out", killed, *resume], env=environment)
+        target = (kill + 1) * 45 + moments.randrange(-10, 10)  # the third and fourth are in the second stage
+        while not any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.json")):
+            assert process.poll() is None, "it ended before it could be killed"
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0.0, 0.1))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    plain = [sys.executable, "-m", "rae_serve.cli", *words, "--out"]
+    for arguments in ([*plain, killed, "--resume"], [*plain, tmp_path / "whole"]):
+        subprocess.run(arguments, env=environment, check=True, capture_output=True)
+    assert_equal_runs(tmp_path / "whole", killed)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):

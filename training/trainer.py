@@ -25,10 +25,8 @@ from training.autoencoder import Autoencoder, Update
 from training.data import Batches, Dataset, to_pixels, to_tensor
 from training.recipe import Recipe
 
-STAGES: Final = (
-    "autoencoder",
-    "prior",
-)  # the joint training, then further steps of the prior on cached codes
+# The joint training, then further steps of the prior alone, on cached codes.
+STAGES: Final = ("autoencoder", "prior")
 DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
 _SAVING_SHARE: Final = 0.02  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them

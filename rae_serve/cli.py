@@ -107,12 +107,13 @@ def export(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder.", show_default="bundles/RUN")] = None,
     fused: Annotated[bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The checkpoint of least held-out error.")] = False,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that a mask closed.")] = False,
 ) -> None:
     """Export a run's model to a bundle of ONNX graphs."""
     runs = _training("runs")
     target = out or Path("bundles") / run.resolve().name
-    bundle = _training("export").export(runs.Run.open(run), target, fused=fused, prune=not no_prune)
+    bundle = _training("export").export(runs.Run.open(run), target, fused=fused, prune=not no_prune, best=best)
     typer.echo(f"{target}: digest {bundle.manifest.digest}")
     _print_parity(bundle.manifest.parity)
 

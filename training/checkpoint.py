@@ -38,8 +38,8 @@ class Checkpoint:
         return {key[len(prefix) :]: value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a checkpoint, then delete the oldest beyond KEPT.
+def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kept: int = KEPT) -> None:
+    """Write a checkpoint, then delete the oldest beyond `kept`.
 
     Raises RunError where the disk refuses; every earlier checkpoint is then still there.
     """
@@ -53,7 +53,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
         files.write(target.with_suffix(".json"), json.dumps(document, indent=1).encode())
     except (OSError, RaeServeError) as error:
         raise RunError(f"{error}; the earlier checkpoints are untouched") from None
-    for old in _steps(folder)[:-KEPT]:
+    for old in _steps(folder)[:-kept]:
         old.unlink()  # first: without it the rest is no checkpoint
     for orphan in folder.glob("step-*.safetensors"):  # the above, and what a killed run left
         if not orphan.with_suffix(".json").exists():

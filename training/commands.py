@@ -17,6 +17,8 @@ from training import recipe as recipes
 from training.runs import Run, load_data
 from training.trainer import Interrupted, Trainer
 
+WORSE = 1.25  # times the least held-out error, at the end, is worth a word
+
 
 def train(
     recipe_name: str,
@@ -63,6 +65,12 @@ def _fit(trainer: Trainer, console: Console) -> None:
         print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
         raise SystemExit(130) from None
     print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run}")
+    if trainer.least_error and trainer.latest_error and trainer.latest_error[1] > WORSE * trainer.least_error[1]:
+        (step, least), (_, latest) = trainer.least_error, trainer.latest_error
+        print(
+            f"the error on held-out images rose from {least:.5f} at step {step:,} to {latest:.5f}; "
+            f"rae-serve export --best takes the checkpoint from before"
+        )
 
 
 class _Bar:

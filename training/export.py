@@ -76,12 +76,14 @@ class GeneratorGraph(nn.Module):
         return self.decode(self.prior(noise))
 
 
-def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True) -> Bundle:
-    """Write the bundle of a run's latest checkpoint to the folder `out`; of a masked model, what its mask leaves.
+def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best: bool = False) -> Bundle:
+    """Write a bundle of a run's latest checkpoint to the folder `out`, or of the one with the least held-out error.
+
+    Of a masked model it holds what the mask leaves, unless `prune` is off.
 
     Raises BundleError where a graph differs from torch by more than rounding; `out` is then not there.
     """
-    trained, state = run.load()
+    trained, state = run.load(best=best)
     images = run.reference()
     codes = encode_all(trained, images, np.arange(len(images)), torch.device("cpu"))
     whole = trained.prune(torch.from_numpy(codes.mean(axis=0)))

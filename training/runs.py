@@ -92,9 +92,9 @@ class Run:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / REFERENCE} cannot be read ({error})") from None
 
-    def load(self) -> tuple[Autoencoder, Checkpoint]:
-        """The model in evaluation mode, on the CPU, with the weights of the latest checkpoint."""
-        state = checkpoint.latest(self.path / "checkpoints")
+    def load(self, *, best: bool = False) -> tuple[Autoencoder, Checkpoint]:
+        """The model in evaluation mode, on the CPU, of the latest checkpoint or of that with least held-out error."""
+        state = checkpoint.latest(self.path / ("best" if best else "checkpoints"))
         height, width, channels = self.preprocessing.shape
         with torch.random.fork_rng():
             model = self.recipe.build((channels, height, width))

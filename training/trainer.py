@@ -27,6 +27,7 @@ from training.recipe import Recipe
 
 # The joint training, then further steps of the prior alone, on cached codes.
 STAGES: Final = ("autoencoder", "prior")
+BEST: Final = "best"
 DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
 _SAVING_SHARE: Final = 0.02  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them
@@ -63,12 +64,20 @@ class Trainer:
         self.step = 0
         self.batches = self._stage_batches()
         self.metrics = run / "metrics.jsonl"
+        # (step, mean squared error on the held-out images) of the autoencoder, now and at its best.
+        self.latest_error: tuple[int, float] | None = None
+        self.least_error: tuple[int, float] | None = None
         self._stopping = False
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the run's checkpoints."""
         return self.run / "checkpoints"
+
+    @property
+    def best(self) -> Path:
+        """The folder of the checkpoint with the least error on the held-out images."""
+        return self.run / BEST
 
     @property
     def finished(self) -> bool:
@@ -105,6 +114,9 @@ class Trainer:
         self.step = state.step
         self.stage, self.stage_step, self.stage_seconds = (
             state.facts[key] for key in ("stage", "stage_step", "stage_seconds")
+        )
+        self.latest_error, self.least_error = (
+            tuple(error) if error else None for error in (state.facts["latest_error"], state.facts["least_error"])
         )
         if not self.finished:
             self.batches = self._stage_batches()
@@ -197,6 +209,9 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint of this moment between two steps."""
+        self._save(self.checkpoints, checkpoint.KEPT)
+
+    def _save(self, folder: Path, kept: int) -> None:
         model = self.model.state_dict()
         for name, value in model.items():
             if not torch.isfinite(value).all():
@@ -213,9 +228,11 @@ class Trainer:
             "stage_step": self.stage_step,
             "stage_seconds": self.stage_seconds,
             "drawn": self.batches.drawn,
+            "latest_error": self.latest_error,
+            "least_error": self.least_error,
             "metrics_bytes": self.metrics.stat().st_size if self.metrics.exists() else 0,
         }
-        checkpoint.save(self.checkpoints, self.step, tensors, facts)
+        checkpoint.save(folder, self.step, tensors, facts, kept)
 
     def _record(self, terms: Mapping[str, float], board: SummaryWriter) -> None:
         record: dict[str, Any] = {"step": self.step, "stage": self.stages[self.stage]}
@@ -246,8 +263,16 @@ class Trainer:
             path.parent.mkdir(exist_ok=True)
             files.write(path, pictures.encode(image))
             board.add_image(name, image, self.step, dataformats="HWC")
-        error = (originals.astype(np.float64) - reconstructions) / 255.0
-        return {"validation/mse": float(np.square(error).mean())}
+        error = float(np.square((originals.astype(np.float64) - reconstructions) / 255.0).mean())
+        self._judge(error)
+        return {"validation/mse": error}
+
+    def _judge(self, error: float) -> None:
+        """Keep a checkpoint of the autoencoder's best moment, by the held-out images alone."""
+        self.latest_error = (self.step, error)
+        if self.stage == 0 and (self.least_error is None or error < self.least_error[1]):
+            self.least_error = self.latest_error
+            self._save(self.best, kept=1)
 
 
 def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:

@@ -147,6 +147,19 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
     assert not list((tmp_path / "run").rglob("*.draft"))
 
 
+def test_the_best_checkpoint_is_chosen_by_held_out_images(tmp_path, monkeypatch):
+    errors = iter([0.3, 0.1, 0.2])
+    judge = Trainer._judge
+    monkeypatch.setattr(Trainer, "_judge", lambda self, _: judge(self, next(errors)))
+    judged = start(tmp_path / "run", "sample_every=10")
+    judged.fit()
+    assert judged.least_error == (20, 0.1)
+    assert judged.latest_error == (30, 0.2)
+    assert [path.name for path in judged.best.glob("*.json")] == ["step-000000020.json"]
+    _, state = Run.open(tmp_path / "run").load(best=True)
+    assert state.step == 20
+
+
 def test_a_time_budget_ends_a_run(tmp_path):
     timed = start(tmp_path / "run", "steps=1_000_000", "prior_steps=1_000_000", "minutes=0.03")
     began = time.monotonic()

@@ -104,7 +104,7 @@ def load(
     `shape` holds the fields of Preprocessing that are decided; the rest follows from the data. Files that are
     no images are skipped and named in the result. Raises InvalidInput, naming `data`, where they are most.
     """
-    raw = sources.read(source, known_as, split)
+    name, raw = sources.read(source, known_as, split)
     preprocessing = Preprocessing(**(_guess(raw, source) | shape))
     if isinstance(raw, list):
         images, unreadable = _decode(raw, preprocessing)
@@ -120,9 +120,6 @@ def load(
         raise InvalidInput("data", f"{source} has {len(readable)} images, too few to train on")
     # One order whatever the run's seed, so that runs compare on the same held-out images.
     order = np.random.default_rng(0).permutation(readable)
-    name = source if source in sources.NAMES else Path(source).resolve().stem
-    if known_as in sources.TORCHVISION and not isinstance(raw, list):
-        name = known_as
     return Dataset(name, images, np.sort(order[held_out:]), np.sort(order[:held_out]), preprocessing, skipped)
 
 

@@ -26,30 +26,35 @@ NAMES: Final = ("digits", *SYNTHETIC, *TORCHVISION)
 DIGITS_TRAIN: Final = 1500  # of scikit-learn's 1,797, which come without a split
 
 
-def read(source: str, known_as: str, split: Split) -> Pixels | list[Path]:
-    """Images of `source`: an array, uint8 [N, H, W, C], or the files that hold them.
+def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[Path]]:
+    """The name of `source` and its images: an array, uint8 [N, H, W, C], or the files that hold them.
 
-    `source` is a name of NAMES, a folder that holds the data set `known_as` as torchvision lays it out, any
-    folder of images (all of it is "train"), or a .npy or .npz file. Raises InvalidInput, naming `data`, for
-    anything else.
+    `source` is a name of NAMES, a folder that holds such a data set as torchvision lays it out (`known_as` where
+    it holds several), any folder of images (all of it is "train"), or a .npy or .npz file. Raises InvalidInput,
+    naming `data`, for anything else.
     """
-    if source == "digits":
-        return _digits(split)
-    if source in SYNTHETIC:
-        return _synthetic(SYNTHETIC[source], split)
-    if source in TORCHVISION:
-        return _torchvision(source, cache_folder() / "data", split, download=True)
     path = Path(source)
+    if source == "digits":
+        return source, _digits(split)
+    if source in SYNTHETIC:
+        return source, _synthetic(SYNTHETIC[source], split)
+    if source in TORCHVISION:
+        return source, _torchvision(source, cache_folder() / "data", split, download=True)
     if path.is_dir():
-        if known_as in TORCHVISION and (path / TORCHVISION[known_as][1]).is_dir():
-            return _torchvision(known_as, path, split, download=False)
-        return _files(path)
+        if held := _held(path, known_as):
+            return held, _torchvision(held, path, split, download=False)
+        return path.resolve().name, _files(path)
     if path.suffix in (".npy", ".npz") and path.is_file():
-        return _array(path)
+        return path.stem, _array(path)
     raise InvalidInput(
-        "data",
-        f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file",
+        "data", f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
     )
+
+
+def _held(folder: Path, known_as: str) -> str | None:
+    """The data set that a folder holds as torchvision lays it out, `known_as` before any other."""
+    held = [name for name, (_, inside) in TORCHVISION.items() if (folder / inside).is_dir()]
+    return known_as if known_as in held else next(iter(held), None)
 
 
 def cache_folder() -> Path:

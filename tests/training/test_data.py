@@ -35,7 +35,7 @@ def test_mnist_from_a_folder_that_holds_it(pytestconfig):
     root = pytestconfig.rootpath / ".." / "shared" / "data"
     mnist = data.load(str(root), "mnist", shape={}, validation=0.05)
     assert mnist.images.shape == (60000, 28, 28, 1)
-    assert mnist.name == "mnist"
+    assert mnist.name == data.load(str(root), "folder", shape={}).name == "mnist"
     assert len(mnist.validation) == 3000
     assert mnist.preprocessing.shape == (28, 28, 1)
 
@@ -50,6 +50,7 @@ def test_a_nested_folder_of_mixed_sizes_and_modes(tmp_path):
     assert photos.images.shape == (11, 64, 64, 3)
     assert len(photos.train) == 10
     assert photos.skipped == (str(tmp_path / "b" / "labels.csv"),)
+    assert photos.name == tmp_path.name
 
 
 def test_a_folder_of_one_shape_keeps_it(tmp_path):
@@ -100,7 +101,8 @@ def test_arrays_in_files(tmp_path):
     np.save(tmp_path / "x.npy", pixels)
     np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(6))
     for name in ("x.npy", "x.npz"):
-        loaded = data.load(str(tmp_path / name), "folder", shape={})
+        loaded = data.load(str(tmp_path / name), "mnist", shape={})
+        assert loaded.name == "x"
         assert np.array_equal(loaded.images[..., 0], pixels)
     np.savez(tmp_path / "two.npz", a=pixels, b=pixels)
     with pytest.raises(InvalidInput, match="named images"):

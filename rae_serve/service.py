@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
+from bentoml import server_context
 
 from rae_serve.api import create_app
 from rae_serve.catalog import Catalog
@@ -61,18 +62,30 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @bentoml.service(
     name="rae_serve",
-    workers=catalog.settings.workers,
+    workers=catalog.settings.worker_count(),
     # BentoML's default host is 0.0.0.0; in a container BENTOML_HOST says so.
     http={"host": os.environ.get("BENTOML_HOST", "127.0.0.1"), "port": catalog.settings.port},
-    # Its metrics make one series of every URL.
+    # Its metrics make one series of every URL; /metrics, the log and the time limit are our own.
     metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+    traffic={"timeout": None},
 )
 @bentoml.asgi_app(create_app(catalog), path="/")
 class RaeServe:
     """Regularised auto-encoders over HTTP. The API for people is at /docs; here are the native tensor verbs."""
 
     def __init__(self) -> None:
-        catalog.load()
+        catalog.load(worker=max(0, (server_context.worker_index or 1) - 1))
+        catalog.watch()
+
+    def __is_ready__(self) -> bool:
+        return catalog.ready()
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """End after what waits is done."""
+        catalog.close()
 
     @bentoml.api
     def generate(

@@ -12,6 +12,7 @@ from rae_serve import labels
 from rae_serve.bundle import Attribute
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
+from rae_serve.images import Pixels
 from rae_serve.labels import Labelled
 
 Method = Literal["difference", "linear"]
@@ -84,7 +85,7 @@ def _encoded(engine: Engine, labelled: Labelled) -> tuple[Float64, npt.NDArray[n
     return np.concatenate(codes).astype(np.float64), np.array(rows)
 
 
-def _chunks(items: Iterable[tuple[int, labels.Pixels]]) -> Iterable[list[tuple[int, labels.Pixels]]]:
+def _chunks(items: Iterable[tuple[int, Pixels]]) -> Iterable[list[tuple[int, Pixels]]]:
     chunk = []
     for item in items:
         chunk.append(item)

@@ -55,7 +55,9 @@ class Catalog:
         if not self._engines:
             raise BundleError(f"there is no bundle in {self.settings.bundles}")
         if self.settings.default_model is not None and self.settings.default_model not in self._engines:
-            raise InvalidInput("RAE_SERVE_DEFAULT_MODEL", f"{self.settings.default_model!r} is none of {self.names()}")
+            raise InvalidInput(
+                "RAE_SERVE_DEFAULT_MODEL", f"{self.settings.default_model!r} is none of {self.names()}"
+            )
         metrics.MODELS.set(len(self._engines))
 
     def watch(self) -> None:

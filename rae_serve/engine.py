@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -58,7 +59,7 @@ class Engine:
         }
 
         def batcher(name: str, run: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> MicroBatcher:
-            seen = observe and (lambda rows: observe(name, rows))
+            seen = functools.partial(observe, name) if observe else None
             return MicroBatcher(run, max_rows=max_batch, max_waiting=max_waiting, observe=seen)
 
         prior = graphs["prior"]
@@ -184,11 +185,9 @@ class Engine:
         if noise.integer("steps", steps) < 1:
             raise InvalidInput("steps", f"must be at least 1, not {steps}")
         dim = self.manifest.noise.dim if space == "noise" else self.manifest.latent.dim
-        (a,), (b,) = (_finite(name, [row], dim) for name, row in (("start", start), ("end", end)))
+        a, b = _finite("start", np.asarray(start)[None], dim)[0], _finite("end", np.asarray(end)[None], dim)[0]
         if space == "noise":
-            return self.submit_latents(
-                paths.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline
-            )
+            return self.submit_latents(paths.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline)
         done: Future[Latents] = Future()
         done.set_result(paths.between(a, b, steps, path, self.manifest.latent.mean))
         return done

@@ -136,9 +136,7 @@ def animate(images: Pixels, encoding: Animation) -> bytes:
     buffer = io.BytesIO()
     frames = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images]
     options = {"lossless": True} if encoding == "webp" else {}
-    frames[0].save(
-        buffer, encoding, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, **options
-    )
+    frames[0].save(buffer, encoding, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, **options)
     return buffer.getvalue()
 
 

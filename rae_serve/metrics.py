@@ -69,9 +69,9 @@ def exposition() -> bytes:
     for file in Path(folder).glob("gauge_live*_*.db"):  # a worker that was killed did not take its own away
         pid = int(file.stem.rsplit("_", 1)[1])
         if not _alive(pid):
-            multiprocess.mark_process_dead(pid, folder)
+            multiprocess.mark_process_dead(pid, folder)  # type: ignore[no-untyped-call]
     together = CollectorRegistry()
-    multiprocess.MultiProcessCollector(together, folder)
+    multiprocess.MultiProcessCollector(together, folder)  # type: ignore[no-untyped-call]
     return generate_latest(together)
 
 

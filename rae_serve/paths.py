@@ -25,13 +25,14 @@ def between(start: Rows, end: Rows, steps: int, path: Path, centre: npt.ArrayLik
     in opposite directions from the centre have no single arc; the line is taken.
     """
     t = np.linspace(0.0, 1.0, steps)[:, None]
-    a, b = (np.asarray(point, np.float64) - centre for point in (start, end))
+    middle = np.asarray(centre, np.float64)
+    a, b = (np.asarray(point, np.float64) - middle for point in (start, end))
     angle = _angle(a, b) if path == "spherical" else 0.0
     if _PARALLEL < angle < np.pi - _PARALLEL:
         points = (np.sin((1.0 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
     else:
         points = (1.0 - t) * a + t * b
-    rows: Rows = (points + centre).astype(np.float32)
+    rows: Rows = (points + middle).astype(np.float32)
     rows[0] = start
     if steps > 1:
         rows[-1] = end

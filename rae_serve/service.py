@@ -14,9 +14,9 @@ from typing import Any
 import bentoml
 import numpy as np
 import numpy.typing as npt
+from bentoml import server_context
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
-from bentoml import server_context
 
 from rae_serve.api import create_app
 from rae_serve.catalog import Catalog
@@ -69,7 +69,7 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
-    traffic={"timeout": None},
+    traffic={"timeout": catalog.settings.max_seconds + 5},
 )
 @bentoml.asgi_app(create_app(catalog), path="/")
 class RaeServe:

@@ -22,7 +22,9 @@ class Settings(BaseModel):
         "exported", description="Bundles, or folders of bundles, separated as in PATH; served by folder name."
     )
     default_model: str | None = Field(None, description="Used where a request names none; else the first by name.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where to run; auto takes CUDA if it is there.")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where to run; auto takes CUDA if it is there."
+    )
     threads: NonNegativeInt = Field(0, description="Of one graph's run; 0: the cores, shared among the workers.")
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="Processes, each with every model on one device; auto: one a GPU, or one."

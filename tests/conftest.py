@@ -14,6 +14,7 @@ import httpx2 as httpx
 import pytest
 import torch
 
+from rae_serve import cli
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from training import recipe as recipes
@@ -108,3 +109,32 @@ def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     finally:
         process.terminate()
         assert process.wait(30) in (0, -15)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `rae-serve` with these words; its exit status, stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rae-serve", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def fails(command):
+    """Runs what must fail as design.md says: status 2, nothing on stdout, one line on stderr with these texts."""
+
+    def run(words: list[object], *texts: str) -> None:
+        status, out, err = command(*words)
+        assert (status, out) == (2, "")
+        assert err.startswith("rae-serve: ")
+        assert err.count("\n") == 1
+        for text in texts:
+            assert text in err
+
+    return run

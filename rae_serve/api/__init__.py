@@ -8,7 +8,7 @@ from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
 
 from rae_serve import metrics, problems
-from rae_serve.api import coding, models, moving, sampling
+from rae_serve.api import coding, examples, models, moving, sampling
 from rae_serve.api.front import Front
 from rae_serve.catalog import Catalog
 
@@ -24,6 +24,8 @@ def create_app(catalog: Catalog) -> FastAPI:
     app.add_middleware(Front, settings=catalog.settings)
     for part in (models, sampling, coding, moving):
         app.include_router(part.routes(catalog))
+
+    examples.install(app, catalog)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:

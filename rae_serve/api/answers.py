@@ -29,7 +29,9 @@ async def sampled(engine: Engine, pixels: Pixels, format_: str, seed: int, offse
     names = [f"{seed}-{offset + i:06d}.png" for i in range(len(pixels))] if format_ == "zip" else []
     if format_ == "json":
         facts = {**_facts(engine), "seed": seed, "offset": offset}
-        body = await _encoded(pixels, lambda: SampleResponse(**facts, images=_pngs(pixels)).model_dump_json().encode())
+        body = await _encoded(
+            pixels, lambda: SampleResponse(**facts, images=_pngs(pixels)).model_dump_json().encode()
+        )
     else:
         body = await _encoded(pixels, lambda: _file(images.grid, pixels, format_, names))
     return Response(body, headers=headers(engine, seed), media_type=MEDIA_TYPES[format_])
@@ -54,9 +56,11 @@ async def walk(engine: Engine, latents: Latents, pixels: Pixels, format_: str) -
         case "json":
             body = await _encoded(
                 pixels,
-                lambda: WalkResponse(**_facts(engine), images=_pngs(pixels), latents=_rows(latents))
-                .model_dump_json()
-                .encode(),
+                lambda: (
+                    WalkResponse(**_facts(engine), images=_pngs(pixels), latents=_rows(latents))
+                    .model_dump_json()
+                    .encode()
+                ),
             )
         case "gif":
             body = await waiting.in_thread(images.animate, pixels, "gif")

@@ -40,9 +40,7 @@ _STATUSES: Final = {
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Problem details of these statuses, or of every one that a request with a body can get."""
     schema = {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {
-        status: {"description": _STATUSES[status], "content": schema} for status in statuses or tuple(_STATUSES)
-    }
+    return {status: {"description": _STATUSES[status], "content": schema} for status in statuses or tuple(_STATUSES)}
 
 
 def binary(*formats: str) -> dict[str, Any]:
@@ -63,8 +61,6 @@ class _Request(BaseModel):
 
 class SampleRequest(_Request):
     """Rows offset … offset + n − 1 of a seed, as images."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"n": 16, "seed": 7, "format": "png"}]})
 
     n: int = Field(1, ge=1, strict=True, description="How many images.")
     offset: int = Field(0, ge=0, le=MAX_INTEGER, strict=True, description="The first row.")
@@ -136,14 +132,6 @@ class Point(BaseModel):
 
 class InterpolateRequest(_Request):
     """The way between two points."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {"start": {"seed": 7}, "end": {"seed": 7, "index": 1}, "steps": 8, "space": "noise", "path": "spherical"}
-            ]
-        }
-    )
 
     start: Point
     end: Point

@@ -23,9 +23,7 @@ from rae_serve.settings import Settings
 _BINARY: Final = {"type": "string", "format": "binary"}
 RAW: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 # One grey pixel, the smallest picture that an example can carry.
-_EXAMPLE: Final = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
-)
+_EXAMPLE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
 # For OpenAPI: FastAPI does not describe a body that a handler reads itself.
 BODY: Final[dict[str, Any]] = {

@@ -23,7 +23,7 @@ _UNWATCHED_S: Final = 0.05
 _pictures = ThreadPoolExecutor(cpu_count() or 1, thread_name_prefix="pictures")
 
 
-class ClientLeft(Exception):  # noqa: N818 - it is no error
+class ClientLeft(Exception):
     """The client has closed its connection; there is nobody to answer."""
 
 

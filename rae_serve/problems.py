@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rae_serve.errors import Expired, InvalidInput, NotFound, Overloaded
 
 MEDIA_TYPE: Final = "application/problem+json"
+REQUEST_ID: Final = "rae_serve.id"  # in the ASGI scope
 log = logging.getLogger(__name__)
 
 
@@ -78,7 +79,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
+        facts = {"id": request.scope.get(REQUEST_ID)}
+        where = (request.method, request.url.path)
+        log.error("unexpected error at %s %s", *where, exc_info=error, extra={"facts": facts})
         return response(500, "an error of the server's own; its log has the details")
 
 

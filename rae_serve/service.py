@@ -18,6 +18,7 @@ from bentoml import server_context
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
 
+from rae_serve import logs
 from rae_serve.api import create_app
 from rae_serve.catalog import Catalog
 from rae_serve.errors import InvalidInput, NotFound, Overloaded
@@ -76,6 +77,7 @@ class RaeServe:
     """Regularised auto-encoders over HTTP. The API for people is at /docs; here are the native tensor verbs."""
 
     def __init__(self) -> None:
+        logs.install()
         catalog.load(worker=max(0, (server_context.worker_index or 1) - 1))
         catalog.watch()
 

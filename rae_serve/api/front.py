@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 import secrets
 import time
-from typing import Any, Final
+from typing import Final
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -16,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rae_serve import metrics, problems
 from rae_serve.api.waiting import DEADLINE, ClientLeft
+from rae_serve.problems import REQUEST_ID
 from rae_serve.settings import Settings
 
 access = logging.getLogger("rae_serve.access")
@@ -57,6 +57,7 @@ class _Exchange:
         self.declared = headers.get(b"content-length", b"0")
         self.bytes = 0
         self.body_ended = False
+        scope[REQUEST_ID] = self.id.decode()
         scope[DEADLINE] = self.began + settings.max_seconds
 
     async def run(self, app: ASGIApp) -> None:
@@ -107,24 +108,14 @@ class _Exchange:
         metrics.REQUESTS.labels(method, route, self.status).inc()
         metrics.LATENCY.labels(route).observe(ms)
         if self.settings.access_log:
-            access.info("%s", _Line(self, ms))
-
-
-class _Line:
-    """A line of the access log, made only where it is written."""
-
-    def __init__(self, exchange: _Exchange, ms: float) -> None:
-        client = exchange.scope.get("client")
-        self.facts: dict[str, Any] = {
-            "time": round(time.time(), 3),
-            "id": exchange.id.decode(),
-            "client": client[0] if client else None,
-            "method": exchange.scope["method"],
-            "path": exchange.scope["path"],
-            "status": exchange.status,
-            "ms": round(ms, 2),
-            "bytes_in": exchange.bytes,
-        }
-
-    def __str__(self) -> str:
-        return json.dumps(self.facts)
+            client = self.scope.get("client")
+            facts = {
+                "id": self.id.decode(),
+                "client": client[0] if client else None,
+                "method": self.scope["method"],
+                "path": self.scope["path"],
+                "status": self.status,
+                "ms": round(ms, 2),
+                "bytes_in": self.bytes,
+            }
+            access.info("answered", extra={"facts": facts})

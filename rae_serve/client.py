@@ -63,7 +63,7 @@ class Client:
         return models
 
     def sample(self, n: int = 1, *, seed: int | None = None, offset: int = 0, temperature: float = 1.0) -> Pixels:
-        """Rows offset … offset + n − 1 of a seed, uint8 [n, H, W, C]; of a seed that is drawn, where there is none."""
+        """Rows offset … offset + n − 1 of a seed, uint8 [n, H, W, C]; of a drawn seed, where there is none."""
         return self._array("sample", _sample(self.model, n, seed, offset, temperature))
 
     def encode(self, pictures: Sequence[Picture]) -> Latents:

@@ -6,6 +6,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI, Response
 from fastapi.responses import RedirectResponse
+from fastapi.staticfiles import StaticFiles
 
 from rae_serve import metrics, problems
 from rae_serve.api import coding, examples, models, moving, sampling
@@ -29,7 +30,9 @@ def create_app(catalog: Catalog) -> FastAPI:
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
-        return RedirectResponse("/docs")
+        return RedirectResponse("/ui/")
+
+    app.mount("/ui", StaticFiles(packages=[("rae_serve", "ui")], html=True))
 
     @app.get("/metrics", include_in_schema=False)
     def prometheus() -> Response:

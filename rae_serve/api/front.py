@@ -70,7 +70,8 @@ class _Exchange:
             else:
                 await app(self.scope, self.receive, self.send)
         except ClientLeft:  # to whom this is sent, nobody hears; what wraps this app may wait for it
-            await Response(status_code=499)(self.scope, self._receive, self.send)
+            nothing = Response(status_code=499, media_type=problems.MEDIA_TYPE)
+            await nothing(self.scope, self._receive, self.send)
         except Exception:
             self.status = 500
             raise

@@ -33,9 +33,9 @@ def test_errors_are_exceptions_that_say_the_same(server):
         with pytest.raises(ServiceError, match="422: n: ") as raised:
             client.sample(0)
         assert raised.value.status == 422
-        with pytest.raises(ServiceError, match="404: .*no attribute 'smile'"):
+        with pytest.raises(ServiceError, match=r"404: .*no attribute 'smile'"):
             client.edit((7, 0), "smile", [1])
-    with Client(server, model="unknown") as client, pytest.raises(ServiceError, match="404: .*'unknown'"):
+    with Client(server, model="unknown") as client, pytest.raises(ServiceError, match=r"404: .*'unknown'"):
         client.sample()
 
 

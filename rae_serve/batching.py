@@ -45,9 +45,9 @@ class MicroBatcher:
     """Calls `run` ([N, …] → [N, …], row by row) in a thread of its own, on the rows of all callers together.
 
     It never waits for company: an idle batcher runs what comes at once, and what comes meanwhile shares the
-    next batch of at most `max_rows`. Every caller gets an equal share of a full batch, so a large request
-    does not hold up small ones. Above `max_waiting` a call raises Overloaded at once. `observe` is told the
-    rows of every batch.
+    next batch of at most `max_rows`. Callers take turns of a quarter of a batch, so a large request does not
+    hold up small ones, and small ones are not cut, all to end at the same moment. Above `max_waiting` a call
+    raises Overloaded at once. `observe` is told the rows of every batch.
     """
 
     def __init__(
@@ -88,14 +88,17 @@ class MicroBatcher:
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            # An idle batcher takes a request of any size: it is cut.
-            if self._waiting and self._waiting + len(rows) > self._max_waiting:
-                raise Overloaded(self._waiting, retry_after_s=1)
+            self.admit(len(rows))
             self._jobs.append(job)
             self._waiting += len(rows)
             self._changed.notify()
         job.future.add_done_callback(lambda future: self._forget(job))
         return job.future
+
+    def admit(self, rows: int) -> None:
+        """Raise Overloaded where so many rows more are too many. An idle batcher takes a request of any size."""
+        if self._waiting and self._waiting + rows > self._max_waiting:
+            raise Overloaded(self._waiting, retry_after_s=1)
 
     def close(self) -> None:
         """Finish what waits, then end the thread."""
@@ -133,14 +136,12 @@ class MicroBatcher:
         return expired
 
     def _next_batch(self) -> list[tuple[_Job, Rows]]:
-        share = max(1, self._max_rows // max(1, len(self._jobs)))
+        turn = max(1, self._max_rows // 4)
         batch: list[tuple[_Job, Rows]] = []
         room = self._max_rows
-        for _ in range(len(self._jobs)):
-            if room == 0:
-                break
+        while room and self._jobs:
             job = self._jobs.popleft()
-            count = min(job.waiting, share, room)
+            count = min(job.waiting, turn, room)
             batch.append((job, job.take(count)))
             room -= count
             if job.waiting:

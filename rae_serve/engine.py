@@ -152,7 +152,9 @@ class Engine:
         self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0, deadline: float | None = None
     ) -> Future[Pixels]:
         """`sample`, as a future that raises Expired where it still waits at `deadline` (of time.monotonic)."""
-        latents = self._draws.submit(_draw(n, seed, offset, temperature), deadline)
+        draws = _draw(n, seed, offset, temperature)
+        self._decoder.admit(n)  # at once, not when the latents are there
+        latents = self._draws.submit(draws, deadline)
         return then(latents, lambda rows: self._decoder.submit(rows, deadline))
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:

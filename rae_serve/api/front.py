@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import re
 import secrets
@@ -23,6 +24,9 @@ access = logging.getLogger("rae_serve.access")
 _ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 # After an answer before the body's end: what is left of the body is not read.
 _CLOSE: Final = {"Connection": "close"}
+# Random once: to ask the system for more with every request would hand the GIL to another thread each time.
+_PROCESS: Final = secrets.token_hex(6).encode()
+_numbers: Final = itertools.count()
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
@@ -53,7 +57,7 @@ class _Exchange:
         self.status = 499  # until an answer has begun: the client has left
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
-        self.id = given if _ID.fullmatch(given) else secrets.token_hex(8).encode()
+        self.id = given if _ID.fullmatch(given) else b"%s-%x" % (_PROCESS, next(_numbers))
         self.declared = headers.get(b"content-length", b"0")
         self.bytes = 0
         self.body_ended = False

@@ -11,7 +11,7 @@ import pytest
 from rae_serve import noise, parity, paths
 from rae_serve.bundle import Bundle, Parity
 from rae_serve.engine import Engine
-from rae_serve.errors import BundleError, InvalidInput, RaeServeError
+from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
 
 
 def test_row_i_of_a_seed_is_one_image(engine):
@@ -147,3 +147,13 @@ def test_ways_that_cannot_be(engine):
         with pytest.raises(InvalidInput) as raised:
             engine.interpolate(*arguments)
         assert raised.value.field == field
+
+
+def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, monkeypatch):
+    engine = Engine(bundle, device="cpu", max_waiting=10)
+    monkeypatch.setattr(engine._decoder, "_waiting", 8)
+    with pytest.raises(Overloaded, match="8 rows are waiting"):
+        engine.submit_sample(3, seed=1)
+    assert engine.submit_sample(2, seed=1).result(10).shape == (2, 8, 8, 1)
+    monkeypatch.undo()
+    engine.close()

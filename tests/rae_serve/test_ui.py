@@ -60,7 +60,8 @@ def run(curl: str, folder: Path) -> np.ndarray:
     """The picture that a copied command makes."""
     command = shlex.split(curl)
     subprocess.run([*command, "--silent", "--fail"], cwd=folder, check=True)
-    return np.asarray(Image.open(folder / command[command.index("-o") + 1]))
+    with Image.open(folder / command[command.index("-o") + 1]) as picture:
+        return np.asarray(picture)
 
 
 def loaded(page, name: str) -> None:
@@ -154,7 +155,8 @@ def test_a_way_is_a_strip_and_an_animation(page, server, engine, tmp_path):
         page.get_by_role("button", name="Copy curl").nth(number).click()
         run(clipboard(page), tmp_path)
         assert (tmp_path / name).stat().st_size > 0
-    assert Image.open(tmp_path / "way.webp").n_frames > 1
+    with Image.open(tmp_path / "way.webp") as way:
+        assert way.n_frames > 1
 
 
 @browser_needed

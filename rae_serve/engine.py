@@ -224,7 +224,8 @@ def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any
 
 def _finite(field: str, rows: npt.ArrayLike, dim: int) -> Latents:
     try:
-        array = np.asarray(rows, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            array = np.asarray(rows, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(field, f"must be numbers of shape {_shape((dim,))}") from None
     if array.ndim != 2 or array.shape[1] != dim or len(array) < 1:

@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from rae_serve import metrics, problems
-from rae_serve.api import coding, examples, models, moving, sampling
+from rae_serve.api import coding, models, moving, openapi, sampling
 from rae_serve.api.front import Front
 from rae_serve.catalog import Catalog
 
@@ -26,7 +26,7 @@ def create_app(catalog: Catalog) -> FastAPI:
     for part in (models, sampling, coding, moving):
         app.include_router(part.routes(catalog))
 
-    examples.install(app, catalog)
+    openapi.install(app, catalog)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:

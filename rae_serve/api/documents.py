@@ -12,7 +12,6 @@ from rae_serve.bundle import Manifest
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
 from rae_serve.images import MEDIA_TYPES
 from rae_serve.noise import MAX_INTEGER
-from rae_serve.problems import Problem
 
 Seed = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="Of the noise.")]
 Index = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The row of the seed.")]
@@ -39,7 +38,8 @@ _STATUSES: Final = {
 
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Problem details of these statuses, or of every one that a request with a body can get."""
-    schema = {problems.MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
+    # Which api/openapi.py puts there.
+    schema = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {status: {"description": _STATUSES[status], "content": schema} for status in statuses or tuple(_STATUSES)}
 
 

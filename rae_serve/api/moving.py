@@ -68,7 +68,8 @@ async def _latent(
         if len(point.latent) != engine.manifest.latent.dim:
             problem = f"must be {engine.manifest.latent.dim} numbers, not {len(point.latent)}"
             raise InvalidInput(f"{field}.latent", problem)
-        return np.asarray(point.latent, np.float32)
+        with np.errstate(over="ignore"):  # what overflows is refused where it is used
+            return np.asarray(point.latent, np.float32)
     if point.image is not None:
         upload = Upload([(f"{field}.image", uploads.decoded(f"{field}.image", point.image))])
         pixels = await waiting.in_thread(uploads.pixels, upload, engine.manifest.image, settings)

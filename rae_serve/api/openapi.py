@@ -1,23 +1,28 @@
-"""Examples in the OpenAPI document that run as they stand: of the default model, as it is now."""
+"""What FastAPI's OpenAPI document lacks: the schema of problems, and examples that run as they stand."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Final
 
 from fastapi import FastAPI
 
 from rae_serve.bundle import Manifest
 from rae_serve.catalog import Catalog
 from rae_serve.errors import NotFound
+from rae_serve.problems import Problem
+
+REFERENCE: Final = "#/components/schemas/{model}"
 
 
 def install(app: FastAPI, catalog: Catalog) -> None:
-    """Give an app's document examples from its catalog."""
+    """Complete an app's document; its examples are of the default model, as it is now."""
     plain = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = copy.deepcopy(plain())
+        problem = Problem.model_json_schema(ref_template=REFERENCE)
+        document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
         try:
             name = catalog.default()
             manifest = catalog.engine(name).manifest

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
@@ -79,16 +80,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a service of that bundle: `bentoml serve`, as users run it, over a real socket."""
+@contextmanager
+def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`bentoml serve`, as users run it, over a real socket: its address and process. Ended by SIGTERM."""
     port = free_port()
-    log = tmp_path_factory.mktemp("log") / "serve.log"
-    environment = os.environ | {
-        "RAE_SERVE_BUNDLES": str(bundle.path),
-        "RAE_SERVE_PORT": str(port),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
+    given = {"bundles": bundles, "port": port, **settings}
+    environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
+    environment = os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | environment
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output
@@ -105,10 +103,17 @@ def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        yield address
+        yield address, process
     finally:
         process.terminate()
         assert process.wait(30) in (0, -15)
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service of that bundle."""
+    with serving(bundle.path, tmp_path_factory.mktemp("log") / "serve.log") as (address, _):
+        yield address
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -144,3 +145,10 @@ def test_workers_count_together(tmp_path):
         ).stdout
         assert f'rae_serve_dropped_total{{reason="expired"}} {k}.0' in text
         assert 'rae_serve_waiting_rows{graph="prior"} 5.0' in text
+
+
+def test_every_setting_is_documented():
+    document = (Path(__file__).parents[2] / "docs" / "http.md").read_text(encoding="utf-8")
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{str(field.default).lower()}`"
+        assert f"| `RAE_SERVE_{name.upper()}` | {default} | {field.description or ''} |" in document

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rae_serve.errors import Overloaded
+from rae_serve.errors import Expired, Overloaded
 
 Rows = npt.NDArray[Any]  # [N, …]
 
@@ -19,8 +20,9 @@ Rows = npt.NDArray[Any]  # [N, …]
 class _Job:
     """One caller's rows on their way through, some batches' worth at a time."""
 
-    def __init__(self, rows: Rows) -> None:
+    def __init__(self, rows: Rows, deadline: float | None) -> None:
         self.rows = rows
+        self.deadline = deadline
         self.taken = 0
         self.parts: list[Rows] = []
         self.future: Future[Rows] = Future()
@@ -36,39 +38,67 @@ class _Job:
     def give(self, part: Rows) -> None:
         self.parts.append(part)
         if sum(map(len, self.parts)) == len(self.rows):
-            self.future.set_result(self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts))
+            settle(self.future, self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts))
 
 
 class MicroBatcher:
     """Calls `run` ([N, …] → [N, …], row by row) in a thread of its own, on the rows of all callers together.
 
     It never waits for company: an idle batcher runs what comes at once, and what comes meanwhile shares the
-    next batch of at most `max_rows`. Every caller gets an equal share of a full batch, so a large request
-    does not hold up small ones. Above `max_waiting` a call raises Overloaded at once.
+    next batch of at most `max_rows`. Callers take turns of a quarter of a batch, so a large request does not
+    hold up small ones, and small ones are not cut, all to end at the same moment. Above `max_waiting` a call
+    raises Overloaded at once. `observe` is told the rows of every batch.
     """
 
-    def __init__(self, run: Callable[[Rows], Rows], *, max_rows: int = 64, max_waiting: int = 65536) -> None:
+    def __init__(
+        self,
+        run: Callable[[Rows], Rows],
+        *,
+        max_rows: int = 64,
+        max_waiting: int = 2048,
+        observe: Callable[[int], None] | None = None,
+    ) -> None:
         self._run = run
         self._max_rows = max_rows
         self._max_waiting = max_waiting
+        self._observe = observe
         self._jobs: deque[_Job] = deque()
+        self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name="micro-batcher", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """Rows that wait for a batch."""
+        return self._waiting
+
     def __call__(self, rows: Rows) -> Rows:
-        """`run` of these rows, at least one. Raises Overloaded where too many wait, or what `run` raised."""
-        job = _Job(rows)
+        """`run` of these rows, at least one. Raises what `submit` and its future raise."""
+        return self.submit(rows).result()
+
+    def submit(self, rows: Rows, deadline: float | None = None) -> Future[Rows]:
+        """`run` of these rows, at least one, in the future; cancelled, it costs nothing more.
+
+        Raises Overloaded where too many wait. The future raises Expired where the rows still wait at
+        `deadline` (of time.monotonic), or what `run` raised.
+        """
+        job = _Job(rows, deadline)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            waiting = sum(other.waiting for other in self._jobs)
-            if self._jobs and waiting + len(rows) > self._max_waiting:
-                raise Overloaded(waiting, retry_after_s=1)
+            self.admit(len(rows))
             self._jobs.append(job)
+            self._waiting += len(rows)
             self._changed.notify()
-        return job.future.result()
+        job.future.add_done_callback(lambda future: self._forget(job))
+        return job.future
+
+    def admit(self, rows: int) -> None:
+        """Raise Overloaded where so many rows more are too many. An idle batcher takes a request of any size."""
+        if self._waiting and self._waiting + rows > self._max_waiting:
+            raise Overloaded(self._waiting, retry_after_s=1)
 
     def close(self) -> None:
         """Finish what waits, then end the thread."""
@@ -77,47 +107,104 @@ class MicroBatcher:
             self._changed.notify()
         self._thread.join()
 
+    def _forget(self, job: _Job) -> None:
+        """Take back what waits of a job that has its answer, an error, or nobody who wants it."""
+        if not job.waiting:  # as of every job that was simply done
+            return
+        with self._changed:
+            self._waiting -= job.waiting
+            job.taken = len(job.rows)
+
     def _loop(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._closed)
                 if not self._jobs:
                     return
+                expired = self._expired()
                 batch = self._next_batch()
-            self._run_batch(batch)
+            for job in expired:
+                _fail(job, Expired())
+            if batch:
+                self._run_batch(batch)
+
+    def _expired(self) -> list[_Job]:
+        now = time.monotonic()
+        expired = [job for job in self._jobs if job.deadline is not None and job.deadline <= now]
+        gone = set(map(id, expired))
+        self._jobs = deque(job for job in self._jobs if job.waiting and id(job) not in gone)
+        return expired
 
     def _next_batch(self) -> list[tuple[_Job, Rows]]:
-        share = max(1, self._max_rows // len(self._jobs))
+        turn = max(1, self._max_rows // 4)
         batch: list[tuple[_Job, Rows]] = []
         room = self._max_rows
-        for _ in range(len(self._jobs)):
-            if room == 0:
-                break
+        while room and self._jobs:
             job = self._jobs.popleft()
-            count = min(job.waiting, share, room)
+            count = min(job.waiting, turn, room)
             batch.append((job, job.take(count)))
             room -= count
             if job.waiting:
                 self._jobs.append(job)
+        self._waiting -= self._max_rows - room
         return batch
 
     def _run_batch(self, batch: list[tuple[_Job, Rows]]) -> None:
+        rows = batch[0][1] if len(batch) == 1 else np.concatenate([part for _, part in batch])
+        if self._observe:
+            self._observe(len(rows))
         try:
-            results = self._run(batch[0][1] if len(batch) == 1 else np.concatenate([r for _, r in batch]))
+            results = self._run(rows)
         except Exception as error:
             if len(batch) > 1:  # find whose fault it is
                 for entry in batch:
                     self._run_batch([entry])
             else:
-                self._fail(batch[0][0], error)
+                _fail(batch[0][0], error)
             return
         start = 0
         for job, rows in batch:
             job.give(results[start : start + len(rows)])
             start += len(rows)
 
-    def _fail(self, job: _Job, error: Exception) -> None:
-        with self._changed:
-            if job.waiting:
-                self._jobs.remove(job)
-        job.future.set_exception(error)
+
+def then(first: Future[Rows], submit: Callable[[Rows], Future[Rows]]) -> Future[Rows]:
+    """What `submit` makes of the result of `first`, without a thread that waits; cancelling it cancels both."""
+    last: Future[Rows] = Future()
+    pending = [first]
+
+    def forward(future: Future[Rows]) -> None:
+        if future.cancelled():
+            last.cancel()
+        elif error := future.exception():
+            settle(last, error)
+        else:
+            settle(last, future.result())
+
+    def go_on(future: Future[Rows]) -> None:
+        if future.cancelled() or future.exception() or last.cancelled():
+            forward(future)
+            return
+        try:
+            pending.append(submit(future.result()))
+        except Exception as error:
+            settle(last, error)
+        else:
+            pending[-1].add_done_callback(forward)
+
+    first.add_done_callback(go_on)
+    last.add_done_callback(lambda future: future.cancelled() and pending[-1].cancel())
+    return last
+
+
+def settle(future: Future[Rows], outcome: Rows | BaseException) -> None:
+    """Give a future its outcome, unless it was cancelled just now."""
+    if future.set_running_or_notify_cancel():
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _fail(job: _Job, error: Exception) -> None:
+    settle(job.future, error)

@@ -140,6 +140,14 @@ class Manifest(Facts):
     digest: Sha256 = Field(description="Of the model: SHA-256 over those of prior.onnx and decoder.onnx.")
     files: dict[str, File]
 
+    @model_validator(mode="after")
+    def _directions(self) -> Self:
+        for name, attribute in self.attributes.items():
+            if len(attribute.direction) != self.latent.dim:
+                entries = len(attribute.direction)
+                raise ValueError(f"the direction of {name!r} has {entries} entries, not {self.latent.dim}")
+        return self
+
 
 class Bundle:
     """A bundle whose every file has been read and found to be what its manifest says.

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from typer.exceptions import TyperException
 
-from rae_serve import files, images, noise, parity
+from rae_serve import files, images, noise, parity, verbs
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput, RaeServeError
+from rae_serve.optional import training
 
 app = typer.Typer(
     help="Train generative auto-encoders, export them to ONNX, sample them.",
@@ -26,6 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(verbs.app)
 out_console = Console()
 Number = TypeVar("Number")
 
@@ -85,8 +87,7 @@ def train(
     """Train a model by a recipe."""
     named = {"steps": steps, "minutes": minutes, "seed": seed}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
-    training = _training("commands")
-    training.train(recipe, [*(overrides or []), *given], data, out, device, resume)
+    training("commands").train(recipe, [*(overrides or []), *given], data, out, device, resume)
 
 
 @app.command()
@@ -95,7 +96,7 @@ def recipes() -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("recipe", "data", "steps", "description"):
         table.add_column(column, justify="right" if column == "steps" else "left")
-    recipe = _training("recipe")
+    recipe = training("recipe")
     for name in recipe.names():
         loaded = recipe.load(name)
         table.add_row(name, loaded.data, f"{loaded.steps:,}", loaded.description)
@@ -111,9 +112,10 @@ def export(
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that a mask closed.")] = False,
 ) -> None:
     """Export a run's model to a bundle of ONNX graphs."""
-    runs = _training("runs")
+    runs = training("runs")
     target = out or Path("bundles") / run.resolve().name
-    bundle = _training("export").export(runs.Run.open(run), target, fused=fused, prune=not no_prune, best=best)
+    loaded = runs.Run.open(run)
+    bundle = training("export").export(loaded, target, fused=fused, prune=not no_prune, best=best)
     typer.echo(f"{target}: digest {bundle.manifest.digest}")
     _print_parity(bundle.manifest.parity)
 
@@ -222,20 +224,6 @@ def _fail(message: str, status: int = 2) -> None:
     if message:  # there is none where the help has just been shown instead
         print("rae-serve: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(status)
-
-
-def _training(module: str) -> Any:
-    """A module of `training`, which needs torch and is not installed with the service."""
-    import importlib
-
-    try:
-        return importlib.import_module(f"training.{module}")
-    except ModuleNotFoundError as error:
-        if error.name and error.name.split(".")[0] == "training":
-            raise
-        raise RaeServeError(
-            f"this command needs {error.name}, which is not installed: pip install 'rae-serve[train]'"
-        ) from None
 
 
 def _print_parity(measured: Any) -> None:

@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
-from collections.abc import Sequence
-from typing import Any, Literal
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
-from rae_serve import noise
-from rae_serve.batching import MicroBatcher
+from rae_serve import noise, paths
+from rae_serve.batching import MicroBatcher, then
 from rae_serve.bundle import GRAPHS, Bundle
-from rae_serve.errors import InvalidInput, RaeServeError
+from rae_serve.errors import InvalidInput, NotFound
 from rae_serve.images import Pixels
+from rae_serve.sessions import Device, Graph, fixed_sizes, resolve
 
 Latents = npt.NDArray[np.float32]  # [N, latent_dim]
-Device = Literal["auto", "cpu", "cuda"]
+Observe = Callable[[str, int], None]  # a graph's name, the rows of a batch
 
 MAX_TEMPERATURE = 10.0
+MAX_STRENGTH = 100.0
 _MAX_MAGNITUDE = 1e6  # of a latent or noise: far beyond any code, far below float32's overflow in a graph
+# Rows of a seed as they wait for a batch: their noise is made for the whole batch at once.
+_DRAW: Final = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature", np.float32)])
 
 
 class Engine:
     """Samples, decodes and encodes with one bundle; safe to call from many threads, which share batches.
 
-    `device` "auto" takes the first CUDA device where the driver shows one, else the CPU; "cuda" raises
+    `device` "auto" takes the CUDA device `device_id` where the driver shows one, else the CPU; "cuda" raises
     RaeServeError where CUDA is not really used. `threads` are those of one graph's run; 0 lets ONNX Runtime
     choose. The pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at
     once, and raises Overloaded where `max_waiting` rows wait for it already.
+
+    Every verb waits for its result; `submit_…` give a future instead, for callers who have other things to do.
     """
 
     def __init__(
@@ -38,120 +43,189 @@ class Engine:
         bundle: Bundle,
         *,
         device: Device = "auto",
+        device_id: int = 0,
         threads: int = 0,
         max_batch: int = 64,
-        max_waiting: int = 65536,
+        max_waiting: int = 2048,
+        observe: Observe | None = None,
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.device = _resolve(device)
-        self._graphs = {
-            name: MicroBatcher(
-                _Graph(bundle.graph(name), self.device, threads), max_rows=max_batch, max_waiting=max_waiting
-            )
+        self.device = resolve(device)
+        sizes = fixed_sizes(max_batch)
+        graphs = {
+            name: Graph(bundle.graph(name), self.device, device_id=device_id, threads=threads, sizes=sizes)
             for name in GRAPHS
+        }
+
+        def batcher(name: str, run: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> MicroBatcher:
+            seen = functools.partial(observe, name) if observe else None
+            return MicroBatcher(run, max_rows=max_batch, max_waiting=max_waiting, observe=seen)
+
+        prior = graphs["prior"]
+        self._draws = batcher("prior", lambda draws: prior(self._noise_of(draws)))
+        self._prior = batcher("prior", prior)
+        self._decoder = batcher("decoder", graphs["decoder"])
+        self._encoder = batcher("encoder", graphs["encoder"])
+
+    @property
+    def waiting(self) -> dict[str, int]:
+        """Rows that wait, by graph."""
+        return {
+            "prior": self._draws.waiting + self._prior.waiting,
+            "decoder": self._decoder.waiting,
+            "encoder": self._encoder.waiting,
         }
 
     def noise(self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0) -> Latents:
         """Rows offset … offset + n − 1 of a seed's noise, float32 [n, noise_dim]; gaussian columns × temperature."""
-        if noise.integer("n", n) < 1:
-            raise InvalidInput("n", f"must be at least 1, not {n}")
-        if not 0 <= temperature <= MAX_TEMPERATURE:
-            raise InvalidInput("temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, not {temperature}")
-        rows = noise.normals(seed, offset, n, self.manifest.noise.dim)
-        if temperature != 1.0:
-            gaussian = [i for i, role in enumerate(self.manifest.noise.roles) if role == "gaussian"]
-            rows[:, gaussian] *= np.float32(temperature)
-        return rows
+        return self._noise_of(_draw(n, seed, offset, temperature))
 
     def sample(self, n: int = 1, *, seed: int, offset: int = 0, temperature: float = 1.0) -> Pixels:
         """Generated images, uint8 [n, H, W, C]: row i of seed s is the same image always."""
-        return self.decode(self.latents(self.noise(n, seed=seed, offset=offset, temperature=temperature)))
+        return self.submit_sample(n, seed=seed, offset=offset, temperature=temperature).result()
 
     def latents(self, noise: npt.ArrayLike) -> Latents:
         """The prior: noise [N, noise_dim] → latents [N, latent_dim]."""
-        return self._graphs["prior"](_finite("noise", noise, self.manifest.noise.dim))
+        return self.submit_latents(noise).result()
 
     def decode(self, latents: npt.ArrayLike) -> Pixels:
         """Latents [N, latent_dim] → images, uint8 [N, H, W, C]."""
-        return self._graphs["decoder"](_finite("latents", latents, self.manifest.latent.dim))
+        return self.submit_decode(latents).result()
 
     def encode(self, images: npt.ArrayLike) -> Latents:
         """Images, uint8 [N, H, W, C], preprocessed already → latents [N, latent_dim]."""
-        pixels = np.asarray(images)
-        shape = self.manifest.image.shape
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) < 1:
-            raise InvalidInput("images", f"must be uint8 {_shape(shape)}, not {pixels.dtype} {list(pixels.shape)}")
-        return self._graphs["encoder"](pixels)
+        return self.submit_encode(images).result()
 
     def reconstruct(self, images: npt.ArrayLike) -> Pixels:
         """Images, uint8 [N, H, W, C], encoded and decoded again."""
         return self.decode(self.encode(images))
 
+    def between(
+        self,
+        start: npt.ArrayLike,
+        end: npt.ArrayLike,
+        steps: int,
+        *,
+        space: paths.Space = "latent",
+        path: paths.Path = "linear",
+    ) -> Latents:
+        """Latents [steps, latent_dim] on the way from `start` to `end`, one row each of the `space`.
+
+        In latent space the way is taken there, an arc about the mean of the training latents. In noise space
+        it is taken before the prior, an arc about 0, so that every step is a sample as likely as its ends.
+        """
+        return self.submit_between(start, end, steps, space=space, path=path).result()
+
+    def interpolate(
+        self,
+        start: npt.ArrayLike,
+        end: npt.ArrayLike,
+        steps: int,
+        *,
+        space: paths.Space = "latent",
+        path: paths.Path = "linear",
+    ) -> Pixels:
+        """Images, uint8 [steps, H, W, C], of `between`."""
+        return self.decode(self.between(start, end, steps, space=space, path=path))
+
+    def edit(self, latents: npt.ArrayLike, attribute: str, strengths: Sequence[float]) -> Pixels:
+        """Images, uint8 [N · S, H, W, C]: every latent moved along an attribute by every strength.
+
+        Strength 1 is the distance between the attribute's two classes; a negative one takes it away.
+        """
+        return self.decode(self.moved(latents, attribute, strengths))
+
+    def moved(self, latents: npt.ArrayLike, attribute: str, strengths: Sequence[float]) -> Latents:
+        """The latents of `edit`, [N · S, latent_dim]. Raises NotFound, naming the attributes that there are."""
+        known = self.manifest.attributes
+        if attribute not in known:
+            there_are = f"it has {', '.join(known)}" if known else "it has none; rae-serve attributes adds them"
+            raise NotFound(f"model {self.bundle.name!r} has no attribute {attribute!r}; {there_are}")
+        moves = np.asarray(strengths, np.float64)
+        if moves.ndim != 1 or not len(moves) or not (np.abs(moves) <= MAX_STRENGTH).all():
+            raise InvalidInput("strengths", f"must be numbers within ±{MAX_STRENGTH:g}, at least one")
+        rows = _finite("latents", latents, self.manifest.latent.dim)
+        return paths.along(rows, known[attribute].direction, moves)
+
+    def submit_sample(
+        self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0, deadline: float | None = None
+    ) -> Future[Pixels]:
+        """`sample`, as a future that raises Expired where it still waits at `deadline` (of time.monotonic)."""
+        draws = _draw(n, seed, offset, temperature)
+        self._decoder.admit(n)  # at once, not when the latents are there
+        latents = self._draws.submit(draws, deadline)
+        return then(latents, lambda rows: self._decoder.submit(rows, deadline))
+
+    def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
+        """`latents`, as a future."""
+        return self._prior.submit(_finite("noise", noise, self.manifest.noise.dim), deadline)
+
+    def submit_decode(self, latents: npt.ArrayLike, deadline: float | None = None) -> Future[Pixels]:
+        """`decode`, as a future."""
+        return self._decoder.submit(_finite("latents", latents, self.manifest.latent.dim), deadline)
+
+    def submit_encode(self, images: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
+        """`encode`, as a future."""
+        pixels = np.asarray(images)
+        shape = self.manifest.image.shape
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) < 1:
+            raise InvalidInput("images", f"must be uint8 {_shape(shape)}, not {pixels.dtype} {list(pixels.shape)}")
+        return self._encoder.submit(pixels, deadline)
+
+    def submit_between(
+        self,
+        start: npt.ArrayLike,
+        end: npt.ArrayLike,
+        steps: int,
+        *,
+        space: paths.Space = "latent",
+        path: paths.Path = "linear",
+        deadline: float | None = None,
+    ) -> Future[Latents]:
+        """`between`, as a future."""
+        if noise.integer("steps", steps) < 1:
+            raise InvalidInput("steps", f"must be at least 1, not {steps}")
+        dim = self.manifest.noise.dim if space == "noise" else self.manifest.latent.dim
+        a, b = _finite("start", np.asarray(start)[None], dim)[0], _finite("end", np.asarray(end)[None], dim)[0]
+        if space == "noise":
+            return self.submit_latents(paths.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline)
+        done: Future[Latents] = Future()
+        done.set_result(paths.between(a, b, steps, path, self.manifest.latent.mean))
+        return done
+
     def close(self) -> None:
         """End the batching threads, after what waits is done."""
-        for graph in self._graphs.values():
-            graph.close()
+        for batcher in (self._draws, self._prior, self._decoder, self._encoder):
+            batcher.close()
+
+    def _noise_of(self, draws: npt.NDArray[Any]) -> Latents:
+        rows = noise.rows_of(draws["seed"], draws["row"], self.manifest.noise.dim)
+        if (draws["temperature"] != 1.0).any():
+            gaussian = [i for i, role in enumerate(self.manifest.noise.roles) if role == "gaussian"]
+            rows[:, gaussian] *= draws["temperature"][:, None]
+        return rows
 
 
-class _Graph:
-    """One ONNX session with one input and one output."""
-
-    def __init__(self, model: bytes, device: Literal["cpu", "cuda"], threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        # Spinning threads are quick to wake, and take a core from everything else on the machine.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device))
-        used = self._session.get_providers()
-        if device == "cuda" and used[0] != "CUDAExecutionProvider":
-            # ONNX Runtime falls back to the CPU without an error.
-            raise RaeServeError(f"CUDA was asked for and cannot be used; ONNX Runtime took {used[0]}")
-        self._input = self._session.get_inputs()[0].name
-
-    def __call__(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        result: npt.NDArray[Any] = self._session.run(None, {self._input: rows})[0]
-        return result
-
-
-def _providers(device: Literal["cpu", "cuda"]) -> Sequence[str | tuple[str, dict[str, str]]]:
-    if device == "cpu":
-        return ["CPUExecutionProvider"]
-    if hasattr(onnxruntime, "preload_dlls"):  # since 1.21: CUDA's libraries from their Python packages
-        onnxruntime.preload_dlls()
-    # TF32 would round pixels away from the CPU's.
-    cuda = {"device_id": "0", "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-    return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
-
-
-def _resolve(device: Device) -> Literal["cpu", "cuda"]:
-    if device == "auto":
-        return "cuda" if _cuda_devices() and _has_cuda_provider() else "cpu"
-    if device == "cuda" and not _has_cuda_provider():
-        raise RaeServeError("CUDA was asked for, and this ONNX Runtime has none: install onnxruntime-gpu")
-    return device
-
-
-def _has_cuda_provider() -> bool:
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-
-
-def _cuda_devices() -> int:
-    """How many devices the CUDA driver shows; 0 where there is no driver."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any]:
+    """Rows offset … offset + n − 1 of a seed, [n] of _DRAW, checked."""
+    if noise.integer("n", n) < 1:
+        raise InvalidInput("n", f"must be at least 1, not {n}")
+    if not 0 <= temperature <= MAX_TEMPERATURE:
+        raise InvalidInput("temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, not {temperature}")
+    first = noise.integer("offset", offset)
+    noise.integer("offset", first + n - 1)
+    draws = np.empty(n, _DRAW)
+    draws["seed"] = noise.integer("seed", seed)
+    draws["row"] = np.arange(first, first + n, dtype=np.uint64)
+    draws["temperature"] = temperature
+    return draws
 
 
 def _finite(field: str, rows: npt.ArrayLike, dim: int) -> Latents:
     try:
-        array = np.asarray(rows, dtype=np.float32)
+        with np.errstate(over="ignore"):  # what overflows is refused below
+            array = np.asarray(rows, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(field, f"must be numbers of shape {_shape((dim,))}") from None
     if array.ndim != 2 or array.shape[1] != dim or len(array) < 1:

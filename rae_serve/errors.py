@@ -34,3 +34,10 @@ class Overloaded(RaeServeError):
 
 class NotFound(RaeServeError):
     """What was asked for by name or address does not exist."""
+
+
+class Expired(RaeServeError):
+    """A request waited longer than the service's time limit; nothing was computed for it any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the request waited longer than the server's time limit; try again, or ask for less at once")

@@ -17,15 +17,18 @@ from rae_serve.errors import InvalidInput
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, C] or [N, H, W, C]
 Encoding = Literal["png", "webp", "jpeg"]
+Animation = Literal["gif", "webp"]
 
 MEDIA_TYPES: Final[dict[str, str]] = {
     "png": "image/png",
     "webp": "image/webp",
     "jpeg": "image/jpeg",
+    "gif": "image/gif",
     "npy": "application/x-npy",
     "zip": "application/zip",
     "json": "application/json",
 }
+FRAME_MS: Final = 100
 # PNG at zlib level 1 takes a third of the time of the default, for files a tenth larger.
 _SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "png": {"compress_level": 1},
@@ -125,6 +128,15 @@ def encode(image: Pixels, encoding: Encoding = "png") -> bytes:
     buffer = io.BytesIO()
     picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
     picture.save(buffer, encoding, **_SAVE_OPTIONS[encoding])
+    return buffer.getvalue()
+
+
+def animate(images: Pixels, encoding: Animation) -> bytes:
+    """An endless animation of [N, H, W, C], FRAME_MS a picture. WebP keeps every pixel, GIF 256 colours of each."""
+    buffer = io.BytesIO()
+    frames = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images]
+    options = {"lossless": True} if encoding == "webp" else {}
+    frames[0].save(buffer, encoding, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, **options)
     return buffer.getvalue()
 
 

@@ -56,19 +56,26 @@ def normals(seed: int, start: int, count: int, dim: int) -> npt.NDArray[np.float
     seed = integer("seed", seed)
     start = integer("offset", start)
     integer("offset", start + max(count, 1) - 1)
+    rows = np.arange(start, start + count, dtype=np.uint64)
+    return rows_of(np.full(count, seed, np.uint64), rows, dim)
+
+
+def rows_of(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32]:
+    """Standard normals, float32 [N, dim], of N pairs of a seed and a row, each 0 … 2⁵³−1."""
     blocks = -(-dim // 4)
-    rows = np.repeat(np.arange(start, start + count, dtype=np.uint64), blocks)
-    block = np.tile(np.arange(blocks, dtype=np.uint64), count)
-    counter = (block, np.zeros_like(block), rows & _LOW32, rows >> _SHIFT32)
-    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
-    return inverse_normal(words.reshape(count, blocks * 4)[:, :dim]).astype(np.float32)
+    seed, row = np.repeat(seeds, blocks), np.repeat(rows, blocks)
+    block = np.tile(np.arange(blocks, dtype=np.uint64), len(rows))
+    counter = (block, np.zeros_like(block), row & _LOW32, row >> _SHIFT32)
+    words = philox4x32(counter, (seed & _LOW32, seed >> _SHIFT32))
+    return inverse_normal(words.reshape(len(rows), blocks * 4)[:, :dim]).astype(np.float32)
 
 
-def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[int, int]) -> Words:
-    """Philox4x32-10 of N counters under one key, [N, 4]; every word below 2³²."""
+def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words | int, Words | int]) -> Words:
+    """Philox4x32-10 of N counters under N keys, or under one, [N, 4]; every word below 2³²."""
     c0, c1, c2, c3 = counter
+    keys = [np.asarray(k, np.uint64) for k in key]
     for round_ in range(ROUNDS):
-        k0, k1 = (np.uint64((k + round_ * w) & 0xFFFFFFFF) for k, w in zip(key, _WEYL, strict=True))
+        k0, k1 = ((k + np.uint64(round_ * w)) & _LOW32 for k, w in zip(keys, _WEYL, strict=True))
         product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
         c0, c1, c2, c3 = (
             (product1 >> _SHIFT32) ^ c1 ^ k0,

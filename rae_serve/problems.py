@@ -14,9 +14,10 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rae_serve.errors import InvalidInput, NotFound, Overloaded
+from rae_serve.errors import Expired, InvalidInput, NotFound, Overloaded
 
 MEDIA_TYPE: Final = "application/problem+json"
+REQUEST_ID: Final = "rae_serve.id"  # in the ASGI scope
 log = logging.getLogger(__name__)
 
 
@@ -53,28 +54,34 @@ def install(app: FastAPI) -> None:
     """Answer every error of an app with problem details, and say so in its OpenAPI document."""
 
     @app.exception_handler(InvalidInput)
-    def invalid(request: Request, error: InvalidInput) -> Response:
+    async def invalid(request: Request, error: InvalidInput) -> Response:
         return response(422, str(error), [FieldProblem(field=error.field, problem=error.problem)])
 
     @app.exception_handler(NotFound)
-    def not_found(request: Request, error: NotFound) -> Response:
+    async def not_found(request: Request, error: NotFound) -> Response:
         return response(404, str(error))
 
     @app.exception_handler(Overloaded)
-    def overloaded(request: Request, error: Overloaded) -> Response:
+    async def overloaded(request: Request, error: Overloaded) -> Response:
         return response(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
 
+    @app.exception_handler(Expired)
+    async def expired(request: Request, error: Expired) -> Response:
+        return response(503, str(error), headers={"Retry-After": "1"})
+
     @app.exception_handler(RequestValidationError)
-    def malformed(request: Request, error: RequestValidationError) -> Response:
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
         return _validation_response(request, error)
 
     @app.exception_handler(HTTPException)
-    def routing(request: Request, error: HTTPException) -> Response:
+    async def routing(request: Request, error: HTTPException) -> Response:
         return response(error.status_code, _explained(request.scope, str(error.detail)), headers=error.headers)
 
     @app.exception_handler(Exception)
-    def unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected error at %s %s", request.method, request.url.path, exc_info=error)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        facts = {"id": request.scope.get(REQUEST_ID)}
+        where = (request.method, request.url.path)
+        log.error("unexpected error at %s %s", *where, exc_info=error, extra={"facts": facts})
         return response(500, "an error of the server's own; its log has the details")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # it reports usage unless told not to
@@ -14,9 +15,11 @@ from typing import Any
 import bentoml
 import numpy as np
 import numpy.typing as npt
+from bentoml import server_context
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
 
+from rae_serve import logs
 from rae_serve.api import create_app
 from rae_serve.catalog import Catalog
 from rae_serve.errors import InvalidInput, NotFound, Overloaded
@@ -61,18 +64,35 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @bentoml.service(
     name="rae_serve",
-    workers=catalog.settings.workers,
+    workers=catalog.settings.worker_count(),
     # BentoML's default host is 0.0.0.0; in a container BENTOML_HOST says so.
     http={"host": os.environ.get("BENTOML_HOST", "127.0.0.1"), "port": catalog.settings.port},
-    # Its metrics make one series of every URL.
+    # Its metrics make one series of every URL; /metrics, the log and the time limit are our own.
     metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+    tracing={"excluded_urls": ".*"},
+    traffic={"timeout": catalog.settings.max_seconds + 5},
 )
 @bentoml.asgi_app(create_app(catalog), path="/")
 class RaeServe:
     """Regularised auto-encoders over HTTP. The API for people is at /docs; here are the native tensor verbs."""
 
     def __init__(self) -> None:
-        catalog.load()
+        logs.install()
+        catalog.load(worker=max(0, (server_context.worker_index or 1) - 1))
+        catalog.watch()
+        # What is loaded now stays: a full collection would walk through it again and again, tens of milliseconds
+        # at a time, under load.
+        gc.collect()
+        gc.freeze()
+
+    def __is_ready__(self) -> bool:
+        return catalog.ready()
+
+    @bentoml.on_shutdown
+    def close(self) -> None:
+        """End after what waits is done."""
+        catalog.close()
 
     @bentoml.api
     def generate(

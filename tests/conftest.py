@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
 import pytest
 import torch
 
+from rae_serve import cli
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from training import recipe as recipes
@@ -78,16 +80,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-@pytest.fixture(scope="session")
-def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a service of that bundle: `bentoml serve`, as users run it, over a real socket."""
+@contextmanager
+def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """`bentoml serve`, as users run it, over a real socket: its address and process. Ended by SIGTERM."""
     port = free_port()
-    log = tmp_path_factory.mktemp("log") / "serve.log"
-    environment = os.environ | {
-        "RAE_SERVE_BUNDLES": str(bundle.path),
-        "RAE_SERVE_PORT": str(port),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
+    given = {"bundles": bundles, "port": port, **settings}
+    environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
+    environment = os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | environment
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output
@@ -104,7 +103,43 @@ def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             except httpx.TransportError:
                 pass
             time.sleep(0.2)
-        yield address
+        yield address, process
     finally:
         process.terminate()
         assert process.wait(30) in (0, -15)
+
+
+@pytest.fixture(scope="session")
+def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a service of that bundle."""
+    with serving(bundle.path, tmp_path_factory.mktemp("log") / "serve.log") as (address, _):
+        yield address
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `rae-serve` with these words; its exit status, stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rae-serve", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def fails(command):
+    """Runs what must fail as design.md says: status 2, nothing on stdout, one line on stderr with these texts."""
+
+    def run(words: list[object], *texts: str) -> None:
+        status, out, err = command(*words)
+        assert (status, out) == (2, "")
+        assert err.startswith("rae-serve: ")
+        assert err.count("\n") == 1
+        for text in texts:
+            assert text in err
+
+    return run

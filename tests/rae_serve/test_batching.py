@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from rae_serve.batching import MicroBatcher
-from rae_serve.errors import Overloaded
+from rae_serve.batching import MicroBatcher, then
+from rae_serve.errors import Expired, Overloaded
 
 
 class Recorder:
@@ -58,7 +59,7 @@ def test_a_large_request_is_cut_and_shares_its_batches():
         assert np.array_equal(small.result(10), rows[:1] * 2)
         assert np.array_equal(large.result(10), rows * 2)
     assert max(run.sizes) <= 8
-    assert run.sizes[1] == 5  # the small one's single row beside the large one's share
+    assert run.sizes[1] == 8  # the small one's single row is in it, beside the large one's turns
     batcher.close()
 
 
@@ -100,3 +101,67 @@ def test_a_closed_batcher_finishes_what_waits():
     batcher.close()
     with pytest.raises(RuntimeError, match="closed"):
         batcher(np.ones((1, 1)))
+
+
+def test_expired_and_abandoned_rows_are_never_run():
+    run = Recorder()
+    batcher = MicroBatcher(run, max_rows=8, max_waiting=4)
+    first = batcher.submit(np.zeros((1, 1)))
+    assert run.started.wait(10)
+    late = batcher.submit(np.ones((1, 1)), deadline=time.monotonic())
+    left = batcher.submit(np.ones((2, 1)))
+    kept = batcher.submit(np.ones((1, 1)), deadline=time.monotonic() + 60)
+    with pytest.raises(Overloaded):
+        batcher.submit(np.ones((1, 1)))
+    assert left.cancel()
+    assert batcher.waiting == 2  # its place is free at once
+    more = batcher.submit(np.ones((2, 1)))
+    run.go.set()
+    assert first.result(10) == 0
+    assert kept.result(10) == 2
+    assert more.result(10).shape == (2, 1)
+    with pytest.raises(Expired):
+        late.result(10)
+    batcher.close()
+    assert run.sizes == [1, 3]
+    assert batcher.waiting == 0
+
+
+def test_one_batcher_after_another():
+    doubles, squares = MicroBatcher(lambda rows: rows * 2), MicroBatcher(lambda rows: rows**2)
+    assert then(doubles.submit(np.full((2, 1), 3.0)), squares.submit).result(10).tolist() == [[36], [36]]
+    doubles.close()
+    squares.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        then(MicroBatcher(lambda rows: rows).submit(np.ones((1, 1))), squares.submit).result(10)
+
+    def broken(rows: np.ndarray) -> np.ndarray:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        then(MicroBatcher(broken).submit(np.ones((1, 1))), squares.submit).result(10)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_cancelling_a_chain_cancels_what_it_waits_for(stage):
+    run = Recorder()
+    slow, quick = MicroBatcher(run), MicroBatcher(lambda rows: rows)
+    slow.submit(np.zeros((1, 1)))
+    assert run.started.wait(10)
+    stages = [slow, quick] if stage == 0 else [quick, slow]
+    chained = then(stages[0].submit(np.ones((3, 1))), stages[1].submit)
+    while slow.waiting != 3:
+        pass
+    assert chained.cancel()
+    assert slow.waiting == 0
+    run.go.set()
+    slow.close()
+    assert run.sizes == [1]
+
+
+def test_batches_are_observed():
+    sizes: list[int] = []
+    batcher = MicroBatcher(lambda rows: rows, max_rows=4, observe=sizes.append)
+    batcher(np.ones((10, 1)))
+    assert sizes == [4, 4, 2]
+    batcher.close()

@@ -9,36 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rae_serve import cli, images
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs `rae-serve` with these words; its exit status, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rae-serve", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return run
-
-
-@pytest.fixture
-def fails(command):
-    """Runs what must fail as design.md says: status 2, nothing on stdout, one line on stderr with these texts."""
-
-    def run(words: list[object], *texts: str) -> None:
-        status, out, err = command(*words)
-        assert (status, out) == (2, "")
-        assert err.startswith("rae-serve: ")
-        assert err.count("\n") == 1
-        for text in texts:
-            assert text in err
-
-    return run
+from rae_serve import images
 
 
 def test_recipes_are_listed(command):

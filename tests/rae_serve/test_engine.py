@@ -8,10 +8,10 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from rae_serve import noise, parity
+from rae_serve import noise, parity, paths
 from rae_serve.bundle import Bundle, Parity
 from rae_serve.engine import Engine
-from rae_serve.errors import BundleError, InvalidInput, RaeServeError
+from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
 
 
 def test_row_i_of_a_seed_is_one_image(engine):
@@ -119,3 +119,41 @@ def test_what_serves_never_imports_torch(bundle: Bundle):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "(4, 8, 8, 1)"
+
+
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_a_way_in_noise_is_taken_before_the_prior_and_one_in_latent_space_after(engine, path):
+    noises = engine.noise(2, seed=5)
+    codes = engine.latents(noises)
+    in_latent = engine.between(*codes, 7, path=path)
+    in_noise = engine.between(*noises, 7, space="noise", path=path)
+    for way in (in_latent, in_noise):
+        np.testing.assert_allclose(way[[0, -1]], codes, rtol=1e-5, atol=1e-6)
+    expected = paths.between(*codes, 7, path, engine.manifest.latent.mean)
+    assert np.array_equal(in_latent, expected)
+    roles = engine.manifest.noise.roles
+    assert np.array_equal(in_noise, engine.latents(paths.between_noises(*noises, 7, path, roles)))
+    shown = engine.interpolate(*noises, 7, space="noise", path=path)
+    assert np.array_equal(shown, engine.decode(in_noise))
+
+
+def test_ways_that_cannot_be(engine):
+    codes = np.zeros((2, 8), np.float32)
+    for field, arguments in (
+        ("steps", (*codes, 0)),
+        ("start", (codes[0][:3], codes[1], 2)),
+        ("end", (codes[0], [[1]], 2)),
+    ):
+        with pytest.raises(InvalidInput) as raised:
+            engine.interpolate(*arguments)
+        assert raised.value.field == field
+
+
+def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, monkeypatch):
+    engine = Engine(bundle, device="cpu", max_waiting=10)
+    monkeypatch.setattr(engine._decoder, "_waiting", 8)
+    with pytest.raises(Overloaded, match="8 rows are waiting"):
+        engine.submit_sample(3, seed=1)
+    assert engine.submit_sample(2, seed=1).result(10).shape == (2, 8, 8, 1)
+    monkeypatch.undo()
+    engine.close()

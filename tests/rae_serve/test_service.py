@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import bentoml
 import httpx2 as httpx
 import numpy as np
 import pytest
+
+from tests.conftest import serving
 
 
 def test_images_over_http(server, engine):
@@ -42,3 +49,37 @@ def test_the_tensor_verbs_serve_bentos_client(server, engine):
         latents = client.encode(images=images)
         np.testing.assert_allclose(latents, engine.encode(engine.sample(3, seed=5)), rtol=1e-5)
         assert np.array_equal(client.decode(latents=np.asarray(latents, np.float32)), engine.reconstruct(images))
+
+
+def test_probes_and_metrics_answer(server):
+    assert httpx.get(f"{server}/livez").status_code == 200
+    assert httpx.get(f"{server}/readyz").status_code == 200
+    assert httpx.post(f"{server}/v1/sample", json={}).status_code == 200
+    text = httpx.get(f"{server}/metrics").text
+    assert 'rae_serve_requests_total{method="POST",route="/v1/sample",status="200"}' in text
+    assert "rae_serve_models 1.0" in text
+
+
+def test_two_workers_pick_up_what_changes_and_end_with_their_work_done(bundle, tmp_path):
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "bundles" / "one"))
+    log, two = tmp_path / "serve.log", tmp_path / "bundles" / "two"
+    settings = {"workers": 2, "reload_seconds": 0.1, "max_images": 20_000, "max_waiting": 80_000}
+    with serving(folder.parent, log, **settings) as (address, process):
+        shutil.copytree(folder, tmp_path / "two").rename(two)
+        while log.read_text().count(f"{two} is served as two") < 2:
+            time.sleep(0.05)
+        with ThreadPoolExecutor(4) as pool:
+            body = {"n": 20_000, "seed": 1, "format": "npy"}
+            large = [pool.submit(httpx.post, f"{address}/v1/sample", json=body, timeout=60) for _ in range(4)]
+            while waiting_rows(address) == 0:
+                time.sleep(0.01)
+            process.terminate()
+            assert [job.result().status_code for job in large] == [200] * 4
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    assert {"level", "logger", "message", "time"} <= set(lines[0])
+    assert sum(line.get("path") == "/v1/sample" and line["status"] == 200 for line in lines) == 4
+
+
+def waiting_rows(address: str) -> float:
+    lines = httpx.get(f"{address}/metrics").text.splitlines()
+    return sum(float(line.split()[1]) for line in lines if line.startswith("rae_serve_waiting_rows{"))

@@ -1,0 +1,54 @@
+"""What every peer serves: PNGs of a bundle's prior and decoder, on bare ONNX Runtime."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+
+
+class Generator:
+    """Noise → image of the bundle that BENCH_BUNDLE names."""
+
+    def __init__(self, threads: int = 0) -> None:
+        folder = Path(os.environ["BENCH_BUNDLE"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Without it the peers lose: spinning threads take the core that their HTTP needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+
+        def session(name: str) -> onnxruntime.InferenceSession:
+            return onnxruntime.InferenceSession(
+                str(folder / f"{name}.onnx"), options, providers=["CPUExecutionProvider"]
+            )
+
+        self.prior, self.decoder = session("prior"), session("decoder")
+        self.noise_dim = self.prior.get_inputs()[0].shape[1]
+
+    def noise(self, seed: int, n: int) -> np.ndarray:
+        """float32 [n, noise_dim], by numpy's own generator, quicker than ours and not the same everywhere."""
+        return np.random.default_rng(seed).standard_normal((n, self.noise_dim), dtype=np.float32)
+
+    def images(self, noise: np.ndarray) -> np.ndarray:
+        """uint8 [N, H, W, C]."""
+        (latent,) = self.prior.run(None, {"noise": noise})
+        (image,) = self.decoder.run(None, {"latent": latent})
+        return image
+
+
+def png(images: np.ndarray) -> bytes:
+    """One PNG, at zlib level 1 as ours, of a nearly square grid of grey images [N, H, W, 1]."""
+    n, height, width, _ = images.shape
+    columns = math.isqrt(n - 1) + 1
+    rows = -(-n // columns)
+    cells = np.zeros((rows * columns, height, width), np.uint8)
+    cells[:n] = images[..., 0]
+    grid = cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    buffer = io.BytesIO()
+    Image.fromarray(grid).save(buffer, "png", compress_level=1)
+    return buffer.getvalue()

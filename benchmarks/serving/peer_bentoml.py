@@ -1,0 +1,43 @@
+"""BentoML's own batching, behind `depends()`: `bentoml serve benchmarks.serving.peer_bentoml:Front`."""
+
+import os
+
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+
+import bentoml
+import numpy as np
+from fastapi import FastAPI, Response
+from pydantic import BaseModel
+
+from benchmarks.serving.generator import Generator, png
+
+app = FastAPI()
+
+
+class Request(BaseModel):
+    n: int = 1
+    seed: int = 0
+
+
+@bentoml.service(logging={"access": {"enabled": False}}, metrics={"enabled": False})
+class Back:
+    def __init__(self) -> None:
+        self.generator = Generator()
+
+    @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
+    def generate(self, noise: np.ndarray) -> np.ndarray:
+        return self.generator.images(noise.astype(np.float32))
+
+
+@bentoml.service(http={"host": "127.0.0.1"}, logging={"access": {"enabled": False}}, metrics={"enabled": False})
+@bentoml.asgi_app(app, path="/")
+class Front:
+    back = bentoml.depends(Back)
+
+    def __init__(self) -> None:
+        self.dim = Generator().noise_dim
+
+    @app.post("/v1/sample")
+    async def sample(self, request: Request) -> Response:
+        noise = np.random.default_rng(request.seed).standard_normal((request.n, self.dim), dtype=np.float32)
+        return Response(png(await self.back.to_async.generate(noise)), media_type="image/png")

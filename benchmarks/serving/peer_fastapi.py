@@ -1,0 +1,19 @@
+"""FastAPI and ONNX Runtime, as most would write it: `uvicorn benchmarks.serving.peer_fastapi:app`."""
+
+from fastapi import FastAPI, Response
+from pydantic import BaseModel
+
+from benchmarks.serving.generator import Generator, png
+
+app = FastAPI()
+generator = Generator()
+
+
+class Request(BaseModel):
+    n: int = 1
+    seed: int = 0
+
+
+@app.post("/v1/sample")
+def sample(request: Request) -> Response:
+    return Response(png(generator.images(generator.noise(request.seed, request.n))), media_type="image/png")

@@ -1,0 +1,62 @@
+"""What FastAPI's OpenAPI document lacks: the schema of problems, and examples that run as they stand."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from rae_serve.bundle import Manifest
+from rae_serve.catalog import Catalog
+from rae_serve.errors import NotFound
+from rae_serve.problems import Problem
+
+REFERENCE: Final = "#/components/schemas/{model}"
+
+
+def install(app: FastAPI, catalog: Catalog) -> None:
+    """Complete an app's document; its examples are of the default model, as it is now."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = copy.deepcopy(plain())
+        problem = Problem.model_json_schema(ref_template=REFERENCE)
+        document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        try:
+            name = catalog.default()
+            manifest = catalog.engine(name).manifest
+        except NotFound:  # no model, no example
+            return document
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                _of_parameters(operation.get("parameters", []), name, manifest)
+                _of_body(operation, _bodies(manifest).get(path))
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation says to
+
+
+def _of_parameters(parameters: list[dict[str, Any]], name: str, manifest: Manifest) -> None:
+    values = {"name": name, "digest": manifest.digest, "seed": 7, "index": 3, "model": name}
+    for parameter in parameters:
+        if parameter["name"] in values:
+            parameter["example"] = values[parameter["name"]]
+
+
+def _of_body(operation: dict[str, Any], example: dict[str, Any] | None) -> None:
+    if example is not None:
+        operation["requestBody"]["content"]["application/json"]["example"] = example
+
+
+def _bodies(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    ends = {"start": {"seed": 7}, "end": {"seed": 7, "index": 1}}
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/sample": {"n": 16, "seed": 7},
+        "/v1/decode": {"latents": [manifest.latent.mean]},
+        "/v1/interpolate": {**ends, "steps": 8, "space": "noise", "path": "spherical"},
+    }
+    if manifest.attributes:
+        attribute = next(iter(manifest.attributes))
+        bodies["/v1/edit"] = {"point": {"seed": 7}, "attribute": attribute, "strengths": [-1, 0, 1]}
+    return bodies

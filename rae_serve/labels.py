@@ -1,0 +1,130 @@
+"""Labelled images: class folders, tables of attributes, and what torchvision knows by name."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from rae_serve import images
+from rae_serve.errors import InvalidInput
+from rae_serve.images import Pixels, Preprocessing
+
+MAX_IMAGES: Final = 20_000  # evenly spaced where there are more: means of codes change little beyond
+_TORCHVISION_FOLDERS: Final = {
+    "mnist": "MNIST",
+    "fashion-mnist": "FashionMNIST",
+    "cifar10": "cifar-10-batches-py",
+    "celeba": "celeba",
+}
+_VALUES: Final = {"1": True, "0": False, "-1": False}
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """N images, as files or as uint8 arrays [H, W, C], and which of A attributes each of them has."""
+
+    images: list[Path] | Pixels
+    names: list[str]
+    has: npt.NDArray[np.bool_]  # [N, A]
+
+    def thinned(self) -> Labelled:
+        """At most MAX_IMAGES of them."""
+        rows = np.linspace(0, len(self.has) - 1, min(len(self.has), MAX_IMAGES)).round().astype(int)
+        chosen = [self.images[row] for row in rows] if isinstance(self.images, list) else self.images[rows]
+        return Labelled(chosen, self.names, self.has[rows])
+
+
+def from_folders(folder: Path) -> Labelled:
+    """The images of a folder of class folders; every class is an attribute."""
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    files = [(path, k) for k, inside in enumerate(classes) for path in _files(inside)]
+    if len({k for _, k in files}) < 2:
+        problem = f"{folder} has no two folders of images to be told apart; --labels takes a table instead"
+        raise InvalidInput("data", problem)
+    of_class = np.array([k for _, k in files])
+    has = of_class[:, None] == np.arange(len(classes))
+    return Labelled([path for path, _ in files], [path.name for path in classes], has)
+
+
+def from_table(table: Path, folder: Path) -> Labelled:
+    """The images of a folder that a table names: CSV, a file name and then 1 against 0 or −1 in every column.
+
+    CelebA's own `list_attr_celeba.txt` will do: a count, the names, then words between spaces.
+    Raises InvalidInput, naming the line, for anything else.
+    """
+    lines = _lines(table)
+    names = next(lines, (0, []))[1]
+    known = {key: path for path in _files(folder) for key in (path.name, path.relative_to(folder).as_posix())}
+    files, rows = [], []
+    for number, (file, *values) in lines:
+        if len(values) != len(names):
+            problem = f"{table}, line {number}: {len(values)} values for {len(names)} attributes"
+            raise InvalidInput("labels", problem)
+        wrong = [value for value in values if value not in _VALUES]
+        if wrong:
+            raise InvalidInput("labels", f"{table}, line {number}: must be 0 or 1 (or -1 or 1), not {wrong[0]!r}")
+        if file in known:
+            files.append(known[file])
+            rows.append([_VALUES[value] for value in values])
+    if not files or not names:
+        raise InvalidInput("labels", f"{table} names no image of {folder}")
+    return Labelled(files, names, np.array(rows, dtype=bool))
+
+
+def pixels(labelled: Labelled, preprocessing: Preprocessing) -> Iterator[tuple[int, Pixels]]:
+    """Every image that can be read, with its row, as uint8 [H, W, C]."""
+    for row, image in enumerate(labelled.images):
+        try:
+            picture = images.read(image.read_bytes()) if isinstance(image, Path) else _picture(image)
+        except InvalidInput:
+            continue
+        yield row, preprocessing(picture)
+
+
+def read(data: str, table: Path | None, known_as: str, named: Callable[[], Any]) -> Labelled:
+    """The labelled images of `data`: a folder, or what `named` (training.attributes) reads by name.
+
+    `known_as` is the data set whose torchvision folder `data` may hold.
+    """
+    folder = Path(data)
+    if folder.is_dir():
+        if table is not None:
+            return from_table(table, folder)
+        if not (folder / _TORCHVISION_FOLDERS.get(known_as, " ")).is_dir():
+            return from_folders(folder)
+    elif table is not None:
+        raise InvalidInput("data", f"with --labels it must be a folder of images, not {data!r}")
+    found: Labelled = named().labelled(data, known_as)
+    return found
+
+
+def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
+    """The line number and cells of every row, the names of the attributes first."""
+    try:
+        text = table.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput("labels", f"{table} cannot be read: {error}") from None
+    if text and text[0].strip().isdigit():  # CelebA's
+        yield 2, text[1].split() if len(text) > 1 else []
+        rows: Iterator[list[str]] = (line.split() for line in text[2:])
+        first = 3
+    else:
+        rows = ([cell.strip() for cell in row] for row in csv.reader(text))
+        yield 1, next(rows, [""])[1:]
+        first = 2
+    yield from ((number, row) for number, row in enumerate(rows, first) if any(row))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+
+
+def _picture(image: Pixels) -> Image.Image:
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

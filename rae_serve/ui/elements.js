@@ -1,0 +1,95 @@
+// Building blocks of the page.
+
+export function make(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(properties)) {
+    if (key.startsWith("aria-") || key === "class" || key === "role") element.setAttribute(key, value);
+    else element[key] = value;
+  }
+  element.append(...children);
+  return element;
+}
+
+let hiding;
+
+export function notice(text) {
+  const place = document.getElementById("notice");
+  place.textContent = text;
+  place.classList.add("shown");
+  clearTimeout(hiding);
+  hiding = setTimeout(() => place.classList.remove("shown"), 4000);
+}
+
+// An event handler whose failure is shown.
+export function act(work) {
+  return async (...args) => {
+    try {
+      await work(...args);
+    } catch (error) {
+      notice(error.message);
+    }
+  };
+}
+
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {  // browsers give the clipboard to https and localhost alone
+    const area = make("textarea", { value: text });
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  notice("Copied: " + (text.length > 120 ? text.slice(0, 117) + "…" : text));
+}
+
+// A picture that can be changed and copied as the curl that makes it: {element, show(src, curl)}.
+export function figure(caption, kind = "large") {
+  const image = make("img", { alt: caption });
+  let command = "";
+  const button = make("button", { type: "button", onclick: () => copy(command) }, "Copy curl");
+  const text = make("span", {}, caption);
+  const element = make("figure", { class: kind, hidden: true }, make("div", {}, image), make("figcaption", {}, text, button));
+  return {
+    element,
+    show(src, curl) {
+      if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+      image.src = src;
+      command = curl;
+      element.hidden = false;
+    },
+    hide() { element.hidden = true; },
+  };
+}
+
+export function slider(name, low, high, value, onInput) {
+  const output = make("output", {}, value.toFixed(2));
+  const input = make("input", { type: "range", min: low, max: high, step: "any", value });
+  input.setAttribute("aria-label", name);
+  input.addEventListener("input", () => {
+    output.textContent = Number(input.value).toFixed(2);
+    onInput(Number(input.value));
+  });
+  // Arrow keys would move a slider of step "any" by very little.
+  input.addEventListener("keydown", (event) => {
+    const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+    if (!sign) return;
+    event.preventDefault();
+    input.value = Number(input.value) + sign * (high - low) / 40;
+    input.dispatchEvent(new Event("input"));
+  });
+  return make("label", {}, make("span", {}, name), output, input);
+}
+
+export function field(name, input) {
+  return make("label", {}, name, input);
+}
+
+export function integer(value, className = "") {
+  return make("input", { type: "number", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, value, required: true, class: className });
+}
+
+export function choice(options, value) {
+  return make("select", { value }, ...options.map((o) => make("option", { value: o, selected: o === value }, o)));
+}

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from rae_serve import images
+from rae_serve.client import AsyncClient, Client, ServiceError
+
+
+def test_every_verb_is_the_engines(server, engine, bundle):
+    pictures = engine.sample(2, seed=5)
+    codes = engine.encode(pictures)
+    noises = engine.noise(2, seed=7)
+    with Client(server) as client:
+        assert client.models()[0]["digest"] == bundle.manifest.digest
+        assert np.array_equal(
+            client.sample(3, seed=7, offset=2, temperature=0.5), engine.sample(3, seed=7, offset=2, temperature=0.5)
+        )
+        assert client.sample(2).shape == (2, 8, 8, 1)
+        assert np.array_equal(client.encode([pictures[0], images.encode(pictures[1])]), codes)
+        assert np.array_equal(client.decode(codes), engine.decode(codes))
+        assert np.array_equal(client.reconstruct(list(pictures)), engine.reconstruct(pictures))
+        way = client.interpolate((7, 0), (7, 1), 5, space="noise", path="spherical")
+        assert np.array_equal(way, engine.interpolate(*noises, 5, space="noise", path="spherical"))
+        way = client.interpolate(images.encode(pictures[0]), codes[1], 4)
+        assert np.array_equal(way, engine.interpolate(*codes, 4))
+
+
+def test_errors_are_exceptions_that_say_the_same(server):
+    with Client(server) as client:
+        with pytest.raises(ServiceError, match="422: n: ") as raised:
+            client.sample(0)
+        assert raised.value.status == 422
+        with pytest.raises(ServiceError, match=r"404: .*no attribute 'smile'"):
+            client.edit((7, 0), "smile", [1])
+    with Client(server, model="unknown") as client, pytest.raises(ServiceError, match=r"404: .*'unknown'"):
+        client.sample()
+
+
+def test_the_asynchronous_client_does_the_same(server, engine):
+    async def ask():
+        async with AsyncClient(server) as client:
+            many = await asyncio.gather(*(client.sample(1, seed=3, offset=i) for i in range(8)))
+            codes = await client.encode(list(engine.sample(2, seed=5)))
+            ways = await client.interpolate((1, 0), codes[0], 3)
+            with pytest.raises(ServiceError, match="404"):
+                await client.edit(codes[0], "smile", [1])
+            return (
+                np.concatenate(many),
+                await client.decode(codes),
+                await client.reconstruct(list(many[0])),
+                ways,
+                await client.models(),
+            )
+
+    many, decoded, again, ways, models = asyncio.run(ask())
+    assert np.array_equal(many, engine.sample(8, seed=3))
+    assert np.array_equal(decoded, engine.reconstruct(engine.sample(2, seed=5)))
+    assert np.array_equal(again, engine.reconstruct(many[:1]))
+    assert np.array_equal(ways[0], engine.sample(1, seed=1)[0])
+    assert models[0]["name"] == "digits"

@@ -7,7 +7,7 @@ Fréchet distances of its reconstructions and its generations from the test imag
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from training.data import Dataset
 from training.evaluation.studies.training import Study, recipe

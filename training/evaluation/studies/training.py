@@ -40,7 +40,9 @@ class Study:
         dataset = load_data(recipe, self.source or recipe.data)
         if images is None:
             return dataset
-        return Dataset(dataset.name, dataset.images, dataset.train[:images], dataset.validation, dataset.preprocessing)
+        return Dataset(
+            dataset.name, dataset.images, dataset.train[:images], dataset.validation, dataset.preprocessing
+        )
 
     def trained(self, name: str, recipe: Recipe, dataset: Dataset) -> Run:
         """The run `name` of this study: as it is where it is done, gone on with where it is not.

@@ -16,10 +16,12 @@ from training.evaluation.held_out import Images, spaced
 from training.evaluation.latents import active_dimensions, normalised_absolute_correlation
 from training.evaluation.memorisation import Nearest, memorisation, nearest
 from training.evaluation.metrics import Features, frechet_distance, kernel_distance, precision_recall, spread
+from training.evaluation.modes import rarest_mode
 from training.evaluation.prd import prd_scores
 from training.evaluation.subject import Codes, Subject
 
-METRICS: Final = ("frechet", "kernel", "precision-recall", "prd", "memorisation", "reconstruction", "latent")
+ON_FEATURES: Final = ("frechet", "kernel", "precision-recall", "prd", "modes")
+METRICS: Final = (*ON_FEATURES, "memorisation", "reconstruction", "latent")
 AUTHORS: Final = "authors-protocol"  # flatters, so it is taken only where it is asked for
 FEWEST: Final = 20  # images that PRD's clusters need
 
@@ -66,7 +68,7 @@ def sets(subject: Subject, images: Images, count: int, seed: int, progress: Prog
 
 def distribution_figures(these: Sets, look: Network, metrics: Collection[str], progress: Progress) -> Figures:
     """Metrics on features: generated, reconstructed and, as the limit, real training images against held-out ones."""
-    if not {"frechet", "kernel", "precision-recall", "prd"} & set(metrics):
+    if not set(ON_FEATURES) & set(metrics):
         return {}
     reference = looked_at(look, these.held_out, "held-out images", progress)
     compared = {
@@ -176,6 +178,8 @@ def _compare(
         yield "precision-recall", precision_recall(features, reference)._asdict()
     if "prd" in metrics:
         yield "prd", prd_scores(features, reference)._asdict()
+    if "modes" in metrics:
+        yield "rarest mode", rarest_mode(features, reference)
 
 
 def _pieces(graph: Callable[[Any], Any], rows: Any, doing: str, progress: Progress) -> Iterable[Any]:

@@ -30,6 +30,8 @@ def findings(figures: Figures, label: str, *, same_data: bool) -> list[Finding]:
         found += [_likeness(figures, label), _prior(figures, label)]
     if "precision-recall" in figures:
         found += [_precision(figures), _recall(figures)]
+    if "rarest mode" in figures:
+        found.append(_modes(figures))
     if "memorisation" in figures:
         found.append(_copies(figures))
     if "reconstruction" in figures:
@@ -95,11 +97,22 @@ def _precision(figures: Figures) -> Finding:
 def _recall(figures: Figures) -> Finding:
     value, limit = (figures["precision-recall"][key]["recall"] for key in ("generated", "training"))
     return Finding(
-        "Does it make everything that there is?",
+        "Does it make all that there is?",
         _at_least(value / limit if limit else 0.0, 0.4, 0.2),
         f"Recall {value:.2f}, where real training images have {limit:.2f}: the share of held-out images that its "
         "own come near. Low where kinds of images are missing, or all are too smooth.",
         "good from 40% of what real images have, bad below 20%",
+    )
+
+
+def _modes(figures: Figures) -> Finding:
+    value, limit = (figures["rarest mode"][key] for key in ("generated", "training"))
+    return Finding(
+        "Is no kind of image missing?",
+        _at_least(value, 0.2, 0.1),
+        f"The rarest of the kinds of held-out images is made {value:.2f} times as often as it is real; among real "
+        f"training images it is {limit:.2f} times. Kinds are clusters of features.",
+        "good from 0.2, bad below 0.1",
     )
 
 

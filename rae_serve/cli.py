@@ -221,6 +221,18 @@ def evaluate(
     commands.evaluate(model, data, metrics, out, n, seed, network, weights, device)
 
 
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="priors-2d, bias-variance or nearest-neighbours.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to write, and to go on in.", show_default=False)],
+    data: Annotated[str | None, typer.Option(help="The folder that holds MNIST.", show_default="fetched")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour, on the small digits.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Do a published figure again: data, pictures and a page; restartable."""
+    _training("evaluation.commands").study(name, data, out, quick, device)
+
+
 def main() -> None:
     """Run the command; an error is one line on stderr and exit status 2."""
     try:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import platform
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +26,16 @@ from training.evaluation.features import Network
 from training.evaluation.held_out import Images
 from training.evaluation.measure import AUTHORS, METRICS, Figures, Neighbours, Sets
 from training.evaluation.report import Picture, html
+from training.evaluation.studies.training import Study
 from training.evaluation.subject import Subject
 
 FIGURES: Final = "evaluation.json"
 REPORT: Final = "report.html"
+STUDIES: Final = {
+    "priors-2d": "priors_2d",
+    "bias-variance": "bias_variance",
+    "nearest-neighbours": "nearest_neighbours",
+}
 _VERSIONS: Final = ("rae-serve", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime-gpu", "onnxruntime")
 
 
@@ -49,7 +58,7 @@ def evaluate(
     subject = subjects.load(path, where)
     look = features.network(network, where, weights)
     images = held_out.load(subject, source)
-    with _Bars() as bars:
+    with resumable(), _Bars() as bars:
         these = measure.sets(subject, images, count, seed, bars.report)
         figures, neighbours = _measured(these, subject, look, chosen, where, bars)
         if AUTHORS in chosen:
@@ -67,6 +76,26 @@ def evaluate(
     page = html(document, found, _pictures(these, neighbours, subject, seed, images.split))
     files.write(folder / REPORT, page.encode())
     print(f"{sentence}\n{folder / REPORT}, {folder / FIGURES}")
+
+
+def study(name: str, source: str | None, out: Path, quick: bool, device: str) -> None:
+    """Do the study `name` in the folder `out`, training what is not there yet."""
+    if name not in STUDIES:
+        raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+    module = importlib.import_module(f"training.evaluation.studies.{STUDIES[name]}")
+    with resumable():
+        module.run(Study(out, source, quick, _device(device), Console(stderr=True)))
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost, and end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what was computed is kept, and the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _metrics(given: str | None) -> tuple[str, ...]:

@@ -78,7 +78,11 @@ class Study:
         """Write {name}.png."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
-        files.write(self.out / f"{name}.png", buffer.getvalue())
+        self.write_png(name, buffer.getvalue())
+
+    def write_png(self, name: str, png: bytes) -> None:
+        """Write {name}.png."""
+        files.write(self.out / f"{name}.png", png)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a page."""

@@ -40,7 +40,13 @@ SETTINGS: Final = (
     ("decay", 0.0),
     ("prior_steps", 0),
 )
-QUICK: Final = (("steps", 150), ("filters", 8), ("hidden", 64), ("critic_hidden", 64), ("critic_layers", 3))
+QUICK: Final = (
+    ("steps", 800),
+    ("generator_lr", 5e-4),
+    ("critic_lr", 3e-4),
+    ("critic_hidden", 64),
+    ("critic_layers", 3),
+)
 _QUICK_IMAGES: Final = 500
 _QUICK_CAPACITIES: Final = ((1, 4), (2, 64), (6, 128))
 

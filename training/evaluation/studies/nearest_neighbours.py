@@ -23,7 +23,7 @@ SETTINGS: Final = (
     ("critic_hidden", 256),
     ("prior_steps", 5000),
 )
-QUICK: Final = (("steps", 300),)
+QUICK: Final = (("steps", 1200), ("prior_steps", 2000), ("average", 0.999))
 _COUNT: Final = 2000
 _SHOWN: Final = 10
 

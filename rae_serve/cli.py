@@ -204,6 +204,39 @@ def sample(
     typer.echo(f"{out}: {n} image{'s' if n > 1 else ''} of seed {seed}, from row {offset}")
 
 
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A run's or a bundle's folder.", show_default=False)],
+    data: Annotated[
+        str | None, typer.Option(help="The data set it was trained on.", show_default="as in training")
+    ] = None,
+    metrics: Annotated[
+        str | None, typer.Option(help="Some of them, with commas between.", show_default="all but authors-protocol")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="evaluations/NAME")] = None,
+    n: Annotated[int, typer.Option("-n", "--n", **_INTEGER, help="At most so many images of each kind.")] = 10_000,
+    seed: Annotated[int, typer.Option(**_INTEGER, help="Of the generated images.")] = 0,
+    network: Annotated[Literal["cifar10", "inception"], typer.Option(help="Which features compare.")] = "cifar10",
+    weights: Annotated[Path | None, typer.Option(help="Inception's file.", show_default="fetched")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Measure a model, and write its figures and a report for people."""
+    commands = training("evaluation.commands")
+    commands.evaluate(model, data, metrics, out, n, seed, network, weights, device)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="priors-2d, bias-variance or nearest-neighbours.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to write, and to go on in.", show_default=False)],
+    data: Annotated[str | None, typer.Option(help="The folder that holds MNIST.", show_default="fetched")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour, on the small digits.")] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Do a published figure again: data, pictures and a page; restartable."""
+    training("evaluation.commands").study(name, data, out, quick, device)
+
+
 def main() -> None:
     """Run the command; an error is one line on stderr and exit status 2."""
     try:

@@ -41,7 +41,7 @@ def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[P
     if source in TORCHVISION:
         return source, _torchvision(source, cache_folder() / "data", split, download=True)
     if path.is_dir():
-        if held := _held(path, known_as):
+        if held := held_in(path, known_as):
             return held, _torchvision(held, path, split, download=False)
         return path.resolve().name, _files(path)
     if path.suffix in (".npy", ".npz") and path.is_file():
@@ -51,7 +51,7 @@ def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[P
     )
 
 
-def _held(folder: Path, known_as: str) -> str | None:
+def held_in(folder: Path, known_as: str) -> str | None:
     """The data set that a folder holds as torchvision lays it out, `known_as` before any other."""
     held = [name for name, (_, inside) in TORCHVISION.items() if (folder / inside).is_dir()]
     return known_as if known_as in held else next(iter(held), None)

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import pytest
+
+from training import sources
+from training.evaluation.features import Cifar10Features, network
+from training.sources import Split
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cache(tmp_path_factory):
+    """A cache of the tests' own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAE_SERVE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def look() -> Cifar10Features:
+    import torch
+
+    return network("cifar10", torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Images of a split of scikit-learn's digits, uint8 [N, 8, 8, 1]."""
+
+    def images(split: Split):
+        return sources.read("digits", "digits", split)
+
+    return images

@@ -1,0 +1,194 @@
+"""The command as users run it, on a run and on its bundle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rae_serve import cli
+from rae_serve.errors import InvalidInput
+from training import recipe as recipes
+from training.evaluation import features, held_out, measure, subject
+from training.evaluation.subject import BundleSubject, RunSubject
+from training.runs import Run, load_data
+from training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `rae-serve evaluate` with these words; its exit status, stdout and stderr."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["rae-serve", "evaluate", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        output = capsys.readouterr()
+        return int(ended.value.code or 0), output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def fails(command):
+    def run(words: list[object], *texts: str) -> None:
+        status, out, err = command(*words)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        for text in texts:
+            assert text in err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def alone(bundle, tmp_path_factory) -> Path:
+    """The bundle where its run is not."""
+    return Path(shutil.copytree(bundle.path, tmp_path_factory.mktemp("alone") / "digits"))
+
+
+class Sources(HTMLParser):
+    """Everything that a page refers to, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.text = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found += [value or "" for key, value in attributes if key in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_a_bundle_without_its_run(command, alone, tmp_path):
+    out = tmp_path / "evaluation"
+    status, printed, err = command(alone, "--data", "digits", "--out", out)
+    assert (status, err) == (0, "")
+    document = json.loads((out / "evaluation.json").read_text())
+    assert document["verdict"]["summary"] in printed
+    assert document["subject"]["kind"] == "bundle"
+    assert document["data"] | {"source": "digits", "split": "test", "compared": 297} == document["data"]
+    assert document["data"]["trained_on_these"] is True
+    assert len(document["network"]["weights_sha256"]) == 64
+    assert {"FD-cifar10", "KD-cifar10", "prd", "memorisation", "reconstruction", "latent"} < set(document["figures"])
+    page = Sources((out / "report.html").read_text())
+    assert len(page.found) >= 9
+    assert all(source.startswith("data:image/png;base64,") for source in page.found)
+    assert page.text.index(document["verdict"]["summary"]) < page.text.index("What it makes")
+    for finding in document["verdict"]["findings"]:
+        assert finding["question"] in page.text
+
+
+def test_an_untrained_model_is_not_to_be_shipped(command, alone, tmp_path):
+    _, printed, _ = command(alone, "--metrics", "frechet,precision-recall", "--out", tmp_path / "out")
+    assert printed.startswith("Do not ship it. Do its images look like real ones?")
+
+
+def test_the_figures_of_a_run_and_of_its_bundle_agree(run, bundle, look):
+    subjects = RunSubject(run, CPU), BundleSubject(bundle, "cpu")
+    figures = []
+    made = []
+    for one in subjects:
+        images = held_out.load(one, None)
+        these = measure.sets(one, images, 10_000, 3, lambda *_: None)
+        made.append(these)
+        figures.append(measure.distribution_figures(these, look, ["frechet", "precision-recall"], lambda *_: None))
+    for kind in ("generated", "reconstructed"):
+        difference = np.abs(getattr(made[0], kind).astype(int) - getattr(made[1], kind))
+        assert difference.max() <= bundle.manifest.tolerance_grey_levels
+    for kind in ("generated", "reconstructed"):
+        values = [figure["FD-cifar10"][kind] for figure in figures]
+        assert values[0] == pytest.approx(values[1], rel=1e-3)
+
+
+def test_the_same_command_gives_the_same_figures(command, alone, tmp_path):
+    documents = []
+    for name in ("one", "other"):
+        command(alone, "--metrics", "frechet,prd,modes", "--n", 100, "--seed", 5, "--out", tmp_path / name)
+        documents.append((tmp_path / name / "evaluation.json").read_text())
+    assert documents[0] == documents[1]
+    assert json.loads(documents[0])["data"]["compared"] == 100
+
+
+def test_the_authors_protocol_goes_by_its_own_name(command, run, tmp_path):
+    command(run.path, "--metrics", "authors-protocol", "--n", 100, "--out", tmp_path / "out")
+    figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())["figures"]
+    (name,) = figures
+    assert name == "FD-cifar10, authors' protocol"
+    assert figures[name]["checkpoints"] == len(list((run.path / "checkpoints").glob("*.json")))
+    assert figures[name]["chosen_on"] == "test"
+
+
+def test_stretching_reaches_both_ends_and_leaves_flat_images():
+    images = np.array([[[[50]], [[100]]], [[[7]], [[7]]]], np.uint8)
+    assert measure.stretch(images).ravel().tolist() == [0, 255, 7, 7]
+
+
+def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
+    np.save(tmp_path / "mine.npy", digits("train")[:400])
+    recipe = recipes.load("flexae-digits", ["steps=2", "filters=4", "hidden=8", "validation=0.1"])
+    dataset = load_data(recipe, str(tmp_path / "mine.npy"))
+    run = Run.create(tmp_path / "run", recipe, dataset, str(tmp_path / "mine.npy"))
+    Trainer(recipe, dataset, run.path, CPU).fit()
+    one = subject.load(run.path, CPU)
+    images = held_out.load(one, None)
+    assert (images.split, images.same) == ("validation", True)
+    assert (images.held_out == dataset.images[dataset.validation]).all()
+    assert (images.train == dataset.images[dataset.train]).all()
+    np.save(tmp_path / "other.npy", digits("train")[400:900])
+    with pytest.raises(InvalidInput, match="other images"):
+        held_out.load(one, str(tmp_path / "other.npy"))
+    np.save(tmp_path / "few.npy", digits("train")[:50])
+    with pytest.raises(InvalidInput, match="has 50 images"):
+        held_out.load(one, str(tmp_path / "few.npy"))
+
+
+def test_other_training_images_are_doubted(command, bundle, tmp_path, monkeypatch, digits):
+    changed = digits("train").copy()
+    changed[0] ^= 1
+    monkeypatch.setattr("training.sources._digits", lambda split: changed if split == "train" else changed[:297])
+    command(bundle.path, "--metrics", "reconstruction", "--data", "digits", "--out", tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert document["data"]["trained_on_these"] is False
+    questions = [finding["question"] for finding in document["verdict"]["findings"]]
+    assert "Are these the images that it was trained on?" in questions
+
+
+def test_what_the_command_refuses(fails, alone, tmp_path):
+    fails([tmp_path], str(tmp_path), "neither a run", "nor a bundle")
+    fails([alone, "--metrics", "fid"], "--metrics", "'fid'", "frechet")
+    fails([alone, "--data", "nowhere"], "data", "'nowhere'")
+    fails([alone, "--n", 3], "n: ", "at least 20", "3")
+    fails([alone, "--weights", tmp_path / "weights.pth"], "--weights", "cifar10")
+
+
+def test_interrupted_work_is_not_lost(monkeypatch, command, alone, tmp_path):
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(tmp_path / "cache"))
+    calls = []
+    look = features.Cifar10Features.__call__
+
+    def interrupted(self: object, images: np.ndarray) -> np.ndarray:
+        calls.append(len(images))
+        if sum(calls) > 1000:
+            raise KeyboardInterrupt
+        return look(self, images)
+
+    monkeypatch.setattr(features.Cifar10Features, "__call__", interrupted)
+    status, _, err = command(alone, "--out", tmp_path / "out")
+    assert (status, "the same command goes on" in err) == (130, True)
+    assert not (tmp_path / "out").exists()
+    done = sum(calls[:-1])
+    calls[:] = [-(10**9)]
+    assert command(alone, "--metrics", "frechet,memorisation", "--out", tmp_path / "out")[0] == 0
+    fresh = 3 * 297 + 297 + 1425  # generated, reconstructed, held out, a sample of training; all training images
+    assert 0 < sum(calls[1:]) <= fresh - done + 1000

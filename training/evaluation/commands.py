@@ -1,0 +1,262 @@
+"""What `rae-serve evaluate` and `rae-serve study` do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from rae_serve import files
+from rae_serve.errors import InvalidInput
+from training.commands import _device
+from training.evaluation import features, held_out, measure, pictures, verdict
+from training.evaluation import subject as subjects
+from training.evaluation.features import Network
+from training.evaluation.held_out import Images
+from training.evaluation.measure import AUTHORS, METRICS, Figures, Neighbours, Sets
+from training.evaluation.report import Picture, html
+from training.evaluation.studies.training import Study
+from training.evaluation.subject import Subject
+
+FIGURES: Final = "evaluation.json"
+REPORT: Final = "report.html"
+STUDIES: Final = {
+    "priors-2d": "priors_2d",
+    "bias-variance": "bias_variance",
+    "nearest-neighbours": "nearest_neighbours",
+}
+_VERSIONS: Final = ("rae-serve", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime-gpu", "onnxruntime")
+
+
+def evaluate(
+    path: Path,
+    source: str | None,
+    metrics: str | None,
+    out: Path | None,
+    count: int,
+    seed: int,
+    network: features.Name,
+    weights: Path | None,
+    device: str,
+) -> None:
+    """Measure a run or a bundle, and write its figures and its report to the folder `out`."""
+    chosen = _metrics(metrics)
+    if count < measure.FEWEST:
+        raise InvalidInput("n", f"must be at least {measure.FEWEST}, not {count}")
+    where = _device(device)
+    subject = subjects.load(path, where)
+    look = features.network(network, where, weights)
+    images = held_out.load(subject, source)
+    with resumable(), _Bars() as bars:
+        these = measure.sets(subject, images, count, seed, bars.report)
+        figures, neighbours = _measured(these, subject, look, chosen, where, bars)
+        if AUTHORS in chosen:
+            candidates = list(subjects.checkpoints(path, where)) or [subject]
+            figures |= measure.authors_figures(candidates, images, look, count, seed)
+    found = verdict.findings(figures, look.label, same_data=images.same)
+    grade, sentence = verdict.summary(found)
+    document = _document(subject, images, these, look, seed) | {
+        "verdict": {"grade": grade, "summary": sentence, "findings": [finding._asdict() for finding in found]},
+        "figures": _finite(figures),
+    }
+    folder = out or Path("evaluations") / subject.name
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write(folder / FIGURES, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
+    page = html(document, found, _pictures(these, neighbours, subject, seed, images.split))
+    files.write(folder / REPORT, page.encode())
+    print(f"{sentence}\n{folder / REPORT}, {folder / FIGURES}")
+
+
+def study(name: str, source: str | None, out: Path, quick: bool, device: str) -> None:
+    """Do the study `name` in the folder `out`, training what is not there yet."""
+    if name not in STUDIES:
+        raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+    module = importlib.import_module(f"training.evaluation.studies.{STUDIES[name]}")
+    with resumable():
+        module.run(Study(out, source, quick, _device(device), Console(stderr=True)))
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say on Ctrl-C that nothing is lost, and end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what was computed is kept, and the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _metrics(given: str | None) -> tuple[str, ...]:
+    if given is None:
+        return METRICS
+    chosen = tuple(word.strip() for word in given.split(","))
+    for word in chosen:
+        if word not in (*METRICS, AUTHORS):
+            raise InvalidInput("--metrics", f"there is no {word!r}; there are {', '.join((*METRICS, AUTHORS))}")
+    return chosen
+
+
+def _measured(
+    these: Sets, subject: Subject, look: Network, metrics: Sequence[str], where: torch.device, bars: _Bars
+) -> tuple[Figures, Neighbours | None]:
+    figures = measure.distribution_figures(these, look, metrics, bars.report)
+    neighbours = None
+    if "memorisation" in metrics:
+        # On the small network whatever the other: it sees every training image, which would take Inception hours.
+        small = look if look.label == "FD-cifar10" else features.network("cifar10", where)
+        more, neighbours = measure.memorisation_figures(these, small, bars.report)
+        figures |= more
+    if "reconstruction" in metrics:
+        figures |= measure.reconstruction_figures(these)
+    if "latent" in metrics:
+        figures |= measure.latent_figures(these, subject.trained_dim)
+    return figures, neighbours
+
+
+def _document(subject: Subject, images: Images, these: Sets, look: Network, seed: int) -> dict[str, Any]:
+    """Everything that is needed to repeat the figures."""
+    compared = len(these.held_out)
+    return {
+        "schema_version": 1,
+        "subject": {"name": subject.name, **subject.facts},
+        "data": {
+            "source": images.source,
+            "split": images.split,
+            "held_out": len(images.held_out),
+            "held_out_digest": features.digest(images.held_out),
+            "training": len(images.train),
+            "training_digest": features.digest(images.train),
+            "trained_on_these": images.same,
+            "compared": compared,
+        },
+        "protocol": {
+            "generated": f"{compared} images: rows 0 to {compared - 1} of seed {seed}, clipped to uint8",
+            "reconstructed": f"of the {compared} held-out images",
+            "training": f"{compared} training images, evenly spaced: the limit of what any model can reach",
+            "reference": f"{compared} held-out images, evenly spaced over all of them",
+            "seed": seed,
+            "memorisation": "on FD-cifar10's network, against all training images",
+            "checkpoint": "the latest of the run: never chosen by these images",
+        },
+        "network": {"label": look.label, "description": look.description, "weights_sha256": look.digest},
+        "versions": {"python": platform.python_version()} | _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError
+
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # of the two ONNX Runtimes only one is there
+            continue
+    return found
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _pictures(these: Sets, neighbours: Neighbours | None, subject: Subject, seed: int, split: str) -> list[Picture]:
+    shown = [
+        Picture("What it makes", f"The first images of seed {seed}, none left out.", pictures.samples(these)),
+        Picture(
+            "What it keeps",
+            f"Images of the {split} split; under each row, what is left of them after encoding and decoding.",
+            pictures.reconstructions(these),
+        ),
+        Picture(
+            "What lies between",
+            "Each row goes in a straight line from the code of one held-out image to that of another. Good models "
+            "pass through believable images.",
+            pictures.interpolations(these, subject),
+        ),
+    ]
+    if neighbours:
+        shown += _neighbour_pictures(these, neighbours)
+    return [
+        *shown,
+        Picture(
+            "Codes and prior",
+            "On the first two principal axes of the codes. The prior should cover the codes and nothing else.",
+            pictures.embedding(these),
+            pixels=False,
+        ),
+        Picture(
+            "How much each dimension does",
+            "Idle dimensions carry nothing; where codes and prior differ, the prior misses them.",
+            pictures.activity(these),
+            pixels=False,
+        ),
+        Picture(
+            "How dimensions go together",
+            "Correlations of the latent dimensions. The two should look alike.",
+            pictures.covariance(these),
+            pixels=False,
+        ),
+    ]
+
+
+def _neighbour_pictures(these: Sets, neighbours: Neighbours) -> list[Picture]:
+    shown = []
+    for suspicious, which in ((True, "The 12 nearest"), (False, "The first 12")):
+        grids = pictures.neighbours(these, neighbours, suspicious=suspicious)
+        shown += [
+            Picture(
+                f"{which}: generated, and their nearest training images",
+                "Above, what it made; below, the nearest training image. Copies would be the same image twice, and "
+                "more alike than in the next picture.",
+                grids["generated"],
+            ),
+            Picture(
+                f"{which}: held-out, and their nearest training images",
+                "The same of real images that it has not seen: this much likeness is chance.",
+                grids["held_out"],
+            ),
+        ]
+    return shown
+
+
+class _Bars:
+    """A bar for each piece of work; nothing in a pipe."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Bars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def report(self, doing: str, done: int, total: int) -> None:
+        if doing not in self._tasks:
+            self._tasks[doing] = self._progress.add_task(doing, total=total)
+        self._progress.update(self._tasks[doing], completed=done)

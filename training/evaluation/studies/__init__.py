@@ -1,0 +1,1 @@
+"""Studies: the published figures, done again. Each module is one, with `run(study)`."""

@@ -86,7 +86,9 @@ def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str,
     port = free_port()
     given = {"bundles": bundles, "port": port, **settings}
     environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
-    environment = os.environ | {"BENTOML_DO_NOT_TRACK": "True"} | environment
+    # A home of its own: every `bentoml serve` empties the folder of metrics in the home that it shares.
+    own = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(log.parent / "bentoml")}
+    environment = os.environ | own | environment
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "bentoml", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output

@@ -62,7 +62,8 @@ class MicroBatcher:
     It never waits for company: an idle batcher runs what comes at once, and what comes meanwhile shares the
     next batch of at most `max_rows`. Callers take turns of a quarter of a batch, so a large request does not
     hold up small ones, and small ones are not cut, all to end at the same moment. Above `max_waiting` a call
-    raises Overloaded at once. `observe` is told the rows of every batch. Idle runners share what waits.
+    raises Overloaded at once. `observe` is told the rows of every batch. Idle runners share what waits, where
+    it is more than a turn.
     """
 
     def __init__(
@@ -82,10 +83,9 @@ class MicroBatcher:
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._idle = 0
-        self._threads = [
-            threading.Thread(target=self._loop, name="micro-batcher", daemon=True) for _ in range(runners)
-        ]
+        self._running = 0
+        self._turn = max(1, max_rows // 4)
+        self._threads = [threading.Thread(target=self._loop, daemon=True) for _ in range(runners)]
         for thread in self._threads:
             thread.start()
 
@@ -139,17 +139,22 @@ class MicroBatcher:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._idle += 1
-                self._changed.wait_for(lambda: self._jobs or self._closed)
-                self._idle -= 1
+                self._changed.wait_for(lambda: self._worth_a_batch() or self._closed)
                 if not self._jobs:
                     return
                 expired = self._expired()
                 batch = self._next_batch()
+                self._running += 1
             for job in expired:
                 self._fail(job, Expired())
             if batch:
                 self._run_batch(batch)
+            with self._changed:
+                self._running -= 1
+
+    def _worth_a_batch(self) -> bool:
+        """Whether something waits; beside a batch that runs already, at least a turn, since small ones cost more."""
+        return bool(self._jobs) and (not self._running or self._waiting >= self._turn)
 
     def _expired(self) -> list[_Job]:
         now = time.monotonic()
@@ -159,18 +164,18 @@ class MicroBatcher:
         return expired
 
     def _next_batch(self) -> list[_Part]:
-        turn = max(1, self._max_rows // 4)
+        idle = len(self._threads) - self._running  # this one among them
         batch: list[_Part] = []
-        room = min(self._max_rows, -(-self._waiting // (1 + self._idle)))
+        room = min(self._max_rows, max(self._turn, -(-self._waiting // idle)))
         while room and self._jobs:
             job = self._jobs.popleft()
-            count = min(job.waiting, turn, room)
+            count = min(job.waiting, self._turn, room)
             batch.append(job.take(count))
             room -= count
             self._waiting -= count
             if job.waiting:
                 self._jobs.append(job)
-        if self._jobs and self._idle:
+        if self._jobs:
             self._changed.notify()
         return batch
 

@@ -32,8 +32,9 @@ class Engine:
     """Samples, decodes and encodes with one bundle; safe to call from many threads, which share batches.
 
     `device` "auto" takes the CUDA device `device_id` where the driver shows one, else the CPU; "cuda" raises
-    RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. The pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at
-    once, and raises Overloaded where `max_waiting` rows wait for it already.
+    RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. The
+    pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at once, and raises
+    Overloaded where `max_waiting` rows wait for it already.
 
     Every verb waits for its result; `submit_…` give a future instead, for callers who have other things to do.
     """

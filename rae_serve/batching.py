@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,30 +24,46 @@ class _Job:
         self.rows = rows
         self.deadline = deadline
         self.taken = 0
-        self.parts: list[Rows] = []
+        self.parts: dict[int, Rows] = {}  # by first row: two runners may end in either order
+        self.missing = len(rows)
+        self.failed = False
         self.future: Future[Rows] = Future()
 
     @property
     def waiting(self) -> int:
         return len(self.rows) - self.taken
 
-    def take(self, count: int) -> Rows:
+    def take(self, count: int) -> _Part:
         self.taken += count
-        return self.rows[self.taken - count : self.taken]
+        return _Part(self, self.taken - count, self.rows[self.taken - count : self.taken])
 
-    def give(self, part: Rows) -> None:
-        self.parts.append(part)
-        if sum(map(len, self.parts)) == len(self.rows):
-            settle(self.future, self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts))
+    def give(self, first: int, part: Rows) -> bool:
+        """Keep the result of some rows; whether it was the last that was missing."""
+        self.parts[first] = part
+        self.missing -= len(part)
+        return not self.missing
+
+    def result(self) -> Rows:
+        parts = [self.parts[first] for first in sorted(self.parts)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+class _Part(NamedTuple):
+    """Rows of a job that are in one batch, and where they begin in it."""
+
+    job: _Job
+    first: int
+    rows: Rows
 
 
 class MicroBatcher:
-    """Calls `run` ([N, …] → [N, …], row by row) in a thread of its own, on the rows of all callers together.
+    """Calls `run` ([N, …] → [N, …], row by row) in `runners` threads of its own, on the rows of all callers together.
 
     It never waits for company: an idle batcher runs what comes at once, and what comes meanwhile shares the
     next batch of at most `max_rows`. Callers take turns of a quarter of a batch, so a large request does not
     hold up small ones, and small ones are not cut, all to end at the same moment. Above `max_waiting` a call
-    raises Overloaded at once. `observe` is told the rows of every batch.
+    raises Overloaded at once. `observe` is told the rows of every batch. Idle runners share what waits, where
+    it is more than a turn.
     """
 
     def __init__(
@@ -56,6 +72,7 @@ class MicroBatcher:
         *,
         max_rows: int = 64,
         max_waiting: int = 2048,
+        runners: int = 1,
         observe: Callable[[int], None] | None = None,
     ) -> None:
         self._run = run
@@ -66,8 +83,11 @@ class MicroBatcher:
         self._waiting = 0
         self._changed = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="micro-batcher", daemon=True)
-        self._thread.start()
+        self._running = 0
+        self._turn = max(1, max_rows // 4)
+        self._threads = [threading.Thread(target=self._loop, daemon=True) for _ in range(runners)]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
@@ -101,11 +121,12 @@ class MicroBatcher:
             raise Overloaded(self._waiting, retry_after_s=1)
 
     def close(self) -> None:
-        """Finish what waits, then end the thread."""
+        """Finish what waits, then end the threads."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
     def _forget(self, job: _Job) -> None:
         """Take back what waits of a job that has its answer, an error, or nobody who wants it."""
@@ -118,15 +139,22 @@ class MicroBatcher:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._closed)
+                self._changed.wait_for(lambda: self._worth_a_batch() or self._closed)
                 if not self._jobs:
                     return
                 expired = self._expired()
                 batch = self._next_batch()
+                self._running += 1
             for job in expired:
-                _fail(job, Expired())
+                self._fail(job, Expired())
             if batch:
                 self._run_batch(batch)
+            with self._changed:
+                self._running -= 1
+
+    def _worth_a_batch(self) -> bool:
+        """Whether something waits; beside a batch that runs already, at least a turn, since small ones cost more."""
+        return bool(self._jobs) and (not self._running or self._waiting >= self._turn)
 
     def _expired(self) -> list[_Job]:
         now = time.monotonic()
@@ -135,37 +163,48 @@ class MicroBatcher:
         self._jobs = deque(job for job in self._jobs if job.waiting and id(job) not in gone)
         return expired
 
-    def _next_batch(self) -> list[tuple[_Job, Rows]]:
-        turn = max(1, self._max_rows // 4)
-        batch: list[tuple[_Job, Rows]] = []
-        room = self._max_rows
+    def _next_batch(self) -> list[_Part]:
+        idle = len(self._threads) - self._running  # this one among them
+        batch: list[_Part] = []
+        room = min(self._max_rows, max(self._turn, -(-self._waiting // idle)))
         while room and self._jobs:
             job = self._jobs.popleft()
-            count = min(job.waiting, turn, room)
-            batch.append((job, job.take(count)))
+            count = min(job.waiting, self._turn, room)
+            batch.append(job.take(count))
             room -= count
+            self._waiting -= count
             if job.waiting:
                 self._jobs.append(job)
-        self._waiting -= self._max_rows - room
+        if self._jobs:
+            self._changed.notify()
         return batch
 
-    def _run_batch(self, batch: list[tuple[_Job, Rows]]) -> None:
-        rows = batch[0][1] if len(batch) == 1 else np.concatenate([part for _, part in batch])
+    def _run_batch(self, batch: list[_Part]) -> None:
+        rows = batch[0].rows if len(batch) == 1 else np.concatenate([part.rows for part in batch])
         if self._observe:
             self._observe(len(rows))
         try:
             results = self._run(rows)
         except Exception as error:
             if len(batch) > 1:  # find whose fault it is
-                for entry in batch:
-                    self._run_batch([entry])
+                for part in batch:
+                    self._run_batch([part])
             else:
-                _fail(batch[0][0], error)
+                self._fail(batch[0].job, error)
             return
         start = 0
-        for job, rows in batch:
-            job.give(results[start : start + len(rows)])
+        for job, first, rows in batch:
+            with self._changed:
+                complete = job.give(first, results[start : start + len(rows)])
+            if complete:
+                settle(job.future, job.result())
             start += len(rows)
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        with self._changed:
+            failed, job.failed = job.failed, True
+        if not failed:
+            settle(job.future, error)
 
 
 def then(first: Future[Rows], submit: Callable[[Rows], Future[Rows]]) -> Future[Rows]:
@@ -204,7 +243,3 @@ def settle(future: Future[Rows], outcome: Rows | BaseException) -> None:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-
-
-def _fail(job: _Job, error: Exception) -> None:
-    settle(job.future, error)

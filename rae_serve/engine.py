@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -31,9 +32,9 @@ class Engine:
     """Samples, decodes and encodes with one bundle; safe to call from many threads, which share batches.
 
     `device` "auto" takes the CUDA device `device_id` where the driver shows one, else the CPU; "cuda" raises
-    RaeServeError where CUDA is not really used. `threads` are those of one graph's run; 0 lets ONNX Runtime
-    choose. The pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at
-    once, and raises Overloaded where `max_waiting` rows wait for it already.
+    RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. The
+    pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at once, and raises
+    Overloaded where `max_waiting` rows wait for it already.
 
     Every verb waits for its result; `submit_…` give a future instead, for callers who have other things to do.
     """
@@ -52,15 +53,19 @@ class Engine:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.device = resolve(device)
+        threads = threads or os.cpu_count() or 1
+        # Two batches side by side, on half of the cores each, take less time than one after the other on all.
+        runners = 2 if self.device == "cpu" and threads > 1 else 1
         sizes = fixed_sizes(max_batch)
         graphs = {
-            name: Graph(bundle.graph(name), self.device, device_id=device_id, threads=threads, sizes=sizes)
+            name: Graph(bundle.graph(name), self.device, device_id=device_id, threads=threads // runners, sizes=sizes)
             for name in GRAPHS
         }
 
         def batcher(name: str, run: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> MicroBatcher:
             seen = functools.partial(observe, name) if observe else None
-            return MicroBatcher(run, max_rows=max_batch, max_waiting=max_waiting, observe=seen)
+            limits = {"max_rows": max_batch, "max_waiting": max_waiting}
+            return MicroBatcher(run, **limits, runners=runners, observe=seen)
 
         prior = graphs["prior"]
         self._draws = batcher("prior", lambda draws: prior(self._noise_of(draws)))

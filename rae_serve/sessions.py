@@ -39,7 +39,7 @@ class Graph:
             # ONNX Runtime falls back to the CPU without an error.
             raise RaeServeError(f"CUDA was asked for and cannot be used; ONNX Runtime took {used[0]}")
         self._input = self._session.get_inputs()[0]
-        self._fixed = [_FixedBatch(self._session, size, device_id) for size in sizes] if device == "cuda" else []
+        self._fixed = [FixedBatch(self._session, size, device, device_id) for size in sizes if device == "cuda"]
 
     def __call__(self, rows: Rows) -> Rows:
         """The graph of these rows; on CUDA at most as many as the largest of `sizes`."""
@@ -50,23 +50,24 @@ class Graph:
         return result
 
 
-class _FixedBatch:
-    """Runs of one batch size on CUDA, from and to buffers that stay where they are, one run at a time."""
+class FixedBatch:
+    """Runs of one batch size from and to buffers that stay on the device, one run at a time. The first warms up."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, size: int, device_id: int) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession, size: int, device: Used, device_id: int) -> None:
         self.size = size
         self._session = session
         self._turn = threading.Lock()
         source, target = session.get_inputs()[0], session.get_outputs()[0]
         dtype = np.uint8 if source.type == "tensor(uint8)" else np.float32
         self._rows = np.zeros((size, *source.shape[1:]), dtype)
-        self._source = onnxruntime.OrtValue.ortvalue_from_numpy(self._rows, "cuda", device_id)
+        self._source = onnxruntime.OrtValue.ortvalue_from_numpy(self._rows, device, device_id)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(source.name, self._source)
-        self._binding.bind_output(target.name, "cuda", device_id)
+        self._binding.bind_output(target.name, device, device_id)
         self(self._rows)
 
     def __call__(self, rows: Rows) -> Rows:
+        """The graph of at most `size` rows."""
         with self._turn:
             self._rows[: len(rows)] = rows
             self._source.update_inplace(self._rows)

@@ -25,7 +25,7 @@ class Settings(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where to run; auto takes CUDA if it is there."
     )
-    threads: NonNegativeInt = Field(0, description="Of one graph's run; 0: the cores, shared among the workers.")
+    threads: NonNegativeInt = Field(0, description="Cores that one graph may use; 0: all, shared among the workers.")
     workers: PositiveInt | Literal["auto"] = Field(
         "auto", description="Processes, each with every model on one device; auto: one a GPU, or one."
     )

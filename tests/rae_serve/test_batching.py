@@ -165,3 +165,33 @@ def test_batches_are_observed():
     batcher(np.ones((10, 1)))
     assert sizes == [4, 4, 2]
     batcher.close()
+
+
+def test_two_runners_share_what_waits_and_its_rows_keep_their_order():
+    run = Recorder()
+    batcher = MicroBatcher(run, max_rows=16, runners=2)
+    rows = np.arange(40.0)[:, None]
+    whole = batcher.submit(rows)
+    while len(run.sizes) < 2:  # both are at work
+        pass
+    others = [batcher.submit(rows[:n]) for n in (1, 7, 30)]
+    run.go.set()
+    assert np.array_equal(whole.result(10), rows * 2)
+    for n, other in zip((1, 7, 30), others, strict=True):
+        assert np.array_equal(other.result(10), rows[:n] * 2)
+    batcher.close()
+    assert sum(run.sizes) == 78
+
+
+def test_a_request_that_fails_in_two_batches_fails_once():
+    run = Recorder()
+    batcher = MicroBatcher(run, max_rows=4, runners=2)
+    bad = batcher.submit(-np.ones((40, 1)))
+    while len(run.sizes) < 2:
+        pass
+    run.go.set()
+    with pytest.raises(ValueError, match="negative"):
+        bad.result(10)
+    assert batcher(np.ones((3, 1))).sum() == 6
+    batcher.close()
+    assert batcher.waiting == 0

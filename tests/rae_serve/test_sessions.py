@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from rae_serve import sessions
+from rae_serve.sessions import FixedBatch
+
+
+def test_sizes_grow_to_the_largest():
+    assert sessions.fixed_sizes(64) == (1, 4, 16, 64)
+    assert sessions.fixed_sizes(50) == (1, 4, 16, 50)
+    assert sessions.fixed_sizes(1) == (1,)
+
+
+@pytest.mark.parametrize("graph", ["decoder", "encoder"])
+def test_a_padded_batch_is_its_rows(bundle, engine, graph):
+    """The buffers are CUDA's in service; the same code runs with the CPU's."""
+    session = onnxruntime.InferenceSession(bundle.graph(graph), providers=["CPUExecutionProvider"])
+    batch = FixedBatch(session, 4, "cpu", 0)
+    codes = engine.latents(engine.noise(7, seed=1))
+    rows, run = (codes, engine.decode) if graph == "decoder" else (engine.decode(codes), engine.encode)
+    assert np.array_equal(batch(rows[:4]), run(rows[:4]))
+    assert np.array_equal(batch(rows[4:]), run(rows[4:]))
+    assert np.array_equal(batch(rows[:1]), run(rows[:1]))
+
+
+@pytest.mark.gpu
+def test_every_size_is_padded_on_cuda(bundle):
+    graph = sessions.Graph(bundle.graph("decoder"), "cuda", device_id=0, threads=0, sizes=(1, 4, 16))
+    rows = np.random.default_rng(0).standard_normal((16, bundle.manifest.latent.dim), dtype=np.float32)
+    for n in (1, 2, 5, 16):
+        assert np.abs(graph(rows[:n]).astype(int) - graph(rows)[:n]).max() <= bundle.manifest.tolerance_grey_levels

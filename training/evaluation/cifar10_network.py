@@ -2,7 +2,7 @@
 
     python -m training.evaluation.cifar10_network --data ../shared/data/cifar10-jpeg.zip
 
-trains it anew (about a quarter of an hour on one core) into `cifar10_network.safetensors` beside this file, and
+trains it anew (about five minutes on one core) into `cifar10_network.safetensors` beside this file, and
 prints its accuracy on the test set. Those weights are in the package, so that figures compare.
 
 No package that we would depend on carries a general network (torchvision, timm, lpips and torch-fidelity fetch

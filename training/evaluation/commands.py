@@ -20,12 +20,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rae_serve import files
 from rae_serve.errors import InvalidInput
 from training.commands import _device
-from training.evaluation import features, held_out, measure, pictures, verdict
+from training.evaluation import features, held_out, measure, verdict
 from training.evaluation import subject as subjects
 from training.evaluation.features import Network
+from training.evaluation.gallery import gallery
 from training.evaluation.held_out import Images
 from training.evaluation.measure import AUTHORS, METRICS, Figures, Neighbours, Sets
-from training.evaluation.report import Picture, html
+from training.evaluation.report import html
 from training.evaluation.studies.training import Study
 from training.evaluation.subject import Subject
 
@@ -73,7 +74,7 @@ def evaluate(
     folder = out or Path("evaluations") / subject.name
     folder.mkdir(parents=True, exist_ok=True)
     files.write(folder / FIGURES, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
-    page = html(document, found, _pictures(these, neighbours, subject, seed, images.split))
+    page = html(document, found, gallery(these, neighbours, subject, seed, images.split))
     files.write(folder / REPORT, page.encode())
     print(f"{sentence}\n{folder / REPORT}, {folder / FIGURES}")
 
@@ -172,66 +173,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _pictures(these: Sets, neighbours: Neighbours | None, subject: Subject, seed: int, split: str) -> list[Picture]:
-    shown = [
-        Picture("What it makes", f"The first images of seed {seed}, none left out.", pictures.samples(these)),
-        Picture(
-            "What it keeps",
-            f"Images of the {split} split; under each row, what is left of them after encoding and decoding.",
-            pictures.reconstructions(these),
-        ),
-        Picture(
-            "What lies between",
-            "Each row goes in a straight line from the code of one held-out image to that of another. Good models "
-            "pass through believable images.",
-            pictures.interpolations(these, subject),
-        ),
-    ]
-    if neighbours:
-        shown += _neighbour_pictures(these, neighbours)
-    return [
-        *shown,
-        Picture(
-            "Codes and prior",
-            "On the first two principal axes of the codes. The prior should cover the codes and nothing else.",
-            pictures.embedding(these),
-            pixels=False,
-        ),
-        Picture(
-            "How much each dimension does",
-            "Idle dimensions carry nothing; where codes and prior differ, the prior misses them.",
-            pictures.activity(these),
-            pixels=False,
-        ),
-        Picture(
-            "How dimensions go together",
-            "Correlations of the latent dimensions. The two should look alike.",
-            pictures.covariance(these),
-            pixels=False,
-        ),
-    ]
-
-
-def _neighbour_pictures(these: Sets, neighbours: Neighbours) -> list[Picture]:
-    shown = []
-    for suspicious, which in ((True, "The 12 nearest"), (False, "The first 12")):
-        grids = pictures.neighbours(these, neighbours, suspicious=suspicious)
-        shown += [
-            Picture(
-                f"{which}: generated, and their nearest training images",
-                "Above, what it made; below, the nearest training image. Copies would be the same image twice, and "
-                "more alike than in the next picture.",
-                grids["generated"],
-            ),
-            Picture(
-                f"{which}: held-out, and their nearest training images",
-                "The same of real images that it has not seen: this much likeness is chance.",
-                grids["held_out"],
-            ),
-        ]
-    return shown
 
 
 class _Bars:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from tests.conftest import MNIST
 from training import sources
 from training.evaluation import measure, verdict
 from training.evaluation.measure import Figures, Sets
@@ -34,10 +34,10 @@ def digits() -> Real:
     return parts(images[order], load_digits().target[order], 900, 440)
 
 
-def mnist() -> Real:
+def mnist(root: Path) -> Real:
     from torchvision import datasets
 
-    data = datasets.MNIST(str(MNIST), train=True)
+    data = datasets.MNIST(root, train=True)
     return parts(data.data.numpy()[:4000, ..., None], data.targets.numpy()[:4000], 2000, 1000)
 
 
@@ -48,7 +48,7 @@ def parts(images: np.ndarray, classes: np.ndarray, train: int, held_out: int) ->
 
 @pytest.fixture(scope="module", params=["digits", pytest.param("mnist", marks=pytest.mark.mnist)])
 def real(request) -> Real:
-    return {"digits": digits, "mnist": mnist}[request.param]()
+    return digits() if request.param == "digits" else mnist(request.config.rootpath / ".." / "shared" / "data")
 
 
 @pytest.fixture(scope="module")

@@ -109,8 +109,9 @@ def _page(rows: list[dict[str, Any]]) -> str:
             "|---|---|---|---|",
             *lines,
             "",
-            f"Precision is the share of {_CODES:,} latents of the prior that lie among as many codes (within the "
-            "ball of a code and its third nearest), recall the share of codes that lie among the prior's latents. "
+            f"Precision is the share of the prior's latents, as many as codes and at most {_CODES:,}, that lie among "
+            "the codes (within the ball of a code and its third nearest), recall the share of codes that lie among "
+            "the prior's latents. "
             "The Fréchet distance sees means and covariances alone, in which the fixed prior is right by "
             "construction: it is there to show what it hides.",
             "",

@@ -26,7 +26,7 @@ from training.data import Batches, to_pixels
 from training.evaluation.metrics import frechet_distance
 from training.recipe import check
 from training.runs import Run, flat
-from training.trainer import descend, encode_all, falling, reconstruct, set_rates
+from training.trainer import descend, encode_all, reconstruct
 
 CPU = torch.device("cpu")
 COUNT = 10_000
@@ -34,7 +34,6 @@ RECIPE = "flexae-mnist-small"
 VARIANTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "without the average of weights": {"average": 0.0},
-    "without decay": {"prior_decay": 0.0},
     "3 critic steps": {"prior_critic_steps": 3},
     "penalty 10": {"prior_penalty": 10.0},
     "critic as fast as generator": {"prior_critic_lr": 5e-4},
@@ -52,17 +51,14 @@ def generate(model: Autoencoder) -> Pixels:
 def refine(run: Run, codes: np.ndarray, keys: dict[str, Any], updates: int) -> Autoencoder:
     """The run's model after so many further steps of its prior, with other keys."""
     torch.manual_seed(0)
-    recipe = check(flat(run.recipe) | {"average": 0.999, "prior_decay": 1.0, "prior_steps": updates} | keys)
+    recipe = check(flat(run.recipe) | {"average": 0.999, "prior_steps": updates} | keys)
     height, width, channels = run.preprocessing.shape
     model = recipe.build((channels, height, width))
     trained, _ = run.load()
     model.load_state_dict(trained.state_dict(), strict=False)
     optimizers = model.train().optimizers()
-    rates = {name: optimizer.defaults["lr"] for name, optimizer in optimizers.items()}
     batches = Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, 0, CPU)
     for step in range(updates):
-        factor = falling(step / updates, recipe.prior_decay)
-        set_rates(optimizers, {name: factor * rate for name, rate in rates.items()})
         for name, terms in model.prior_updates(batches, step / updates):
             descend(optimizers[name], terms)
     return model

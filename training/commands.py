@@ -31,7 +31,7 @@ def train(
     """Train by a recipe in the folder `out`, or go on where it stopped."""
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
-    chosen = _device(device)
+    chosen = torch_device(device)
     started = Run.open(path) if resume else None
     source = source or (started.source if started else recipe.data)
     dataset = load_data(recipe, source)
@@ -59,7 +59,7 @@ def _fit(trainer: Trainer, console: Console) -> None:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
     try:
-        with _Bar(trainer, console) as bar:
+        with ProgressLine(trainer, console) as bar:
             trainer.fit(bar.report)
     except Interrupted:
         print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
@@ -73,7 +73,7 @@ def _fit(trainer: Trainer, console: Console) -> None:
         )
 
 
-class _Bar:
+class ProgressLine:
     """A live line with the stage, the rate, the losses and the time left; nothing in a pipe."""
 
     def __init__(self, trainer: Trainer, console: Console) -> None:
@@ -92,7 +92,7 @@ class _Bar:
         self._stage = -1
         self._shown_at = 0.0
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> ProgressLine:
         self._progress.start()
         return self
 
@@ -127,7 +127,7 @@ def _short(name: str) -> str:
     return f"{optimizer[0]}/{term}"
 
 
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise RaeServeError("device: cuda was asked for, and torch sees no CUDA device")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,11 @@ class Dataset:
     validation: Index
     preprocessing: Preprocessing
     skipped: tuple[str, ...] = ()
+
+    def holding_out(self, count: int) -> Dataset:
+        """The same images, `count` of those that train held out: the same ones whatever a run's seed."""
+        order = np.random.default_rng(0).permutation(self.train)
+        return replace(self, train=np.sort(order[count:]), validation=np.sort(order[:count]))
 
     def digest(self) -> str:
         """SHA-256 over the shape and pixels of the training images, in order."""
@@ -118,9 +123,7 @@ def load(
     held_out = min(int(len(readable) * validation), MAX_VALIDATION)
     if len(readable) - held_out < 2:
         raise InvalidInput("data", f"{source} has {len(readable)} images, too few to train on")
-    # One order whatever the run's seed, so that runs compare on the same held-out images.
-    order = np.random.default_rng(0).permutation(readable)
-    return Dataset(name, images, np.sort(order[held_out:]), np.sort(order[:held_out]), preprocessing, skipped)
+    return Dataset(name, images, readable, readable[:0], preprocessing, skipped).holding_out(held_out)
 
 
 def _guess(raw: Pixels | list[Path], source: str) -> dict[str, Any]:

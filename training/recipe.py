@@ -62,9 +62,8 @@ class Recipe(BaseModel):
         0.5, description="Of `minutes`, what the further steps of the prior get where there are any."
     )
     decay: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.0, description="The last part of the steps, over which learning rates fall linearly to 0."
+        0.0, description="The last part of the joint training, over which learning rates fall linearly to 0."
     )
-    prior_decay: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.0, description="As `decay`, of prior_steps.")
     minutes: PositiveFloat | None = Field(
         None, description="A time budget: training ends with it, or with its steps, whichever is first."
     )

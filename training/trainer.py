@@ -165,8 +165,7 @@ class Trainer:
     def _train_step(self) -> dict[str, float]:
         """One step of the current stage; its terms by optimiser/term."""
         self.model.train()
-        decay = self.recipe.decay if self.stage == 0 else self.recipe.prior_decay
-        fallen = falling(self.progress, decay)
+        fallen = falling(self.progress, self.recipe.decay) if self.stage == 0 else 1.0
         rates = {n: fallen * base * self.model.rate(n, self.progress) for n, base in self._base_rates.items()}
         set_rates(self.optimizers, rates)
         terms: dict[str, Tensor] = {}

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from rae_serve import files
 from rae_serve.errors import InvalidInput
-from training.commands import _device
+from training.commands import torch_device
 from training.evaluation import features, held_out, measure, verdict
 from training.evaluation import subject as subjects
 from training.evaluation.features import Network
@@ -55,7 +55,7 @@ def evaluate(
     chosen = _metrics(metrics)
     if count < measure.FEWEST:
         raise InvalidInput("n", f"must be at least {measure.FEWEST}, not {count}")
-    where = _device(device)
+    where = torch_device(device)
     subject = subjects.load(path, where)
     look = features.network(network, where, weights)
     images = held_out.load(subject, source)
@@ -85,7 +85,7 @@ def study(name: str, source: str | None, out: Path, quick: bool, device: str) ->
         raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     module = importlib.import_module(f"training.evaluation.studies.{STUDIES[name]}")
     with resumable():
-        module.run(Study(out, source, quick, _device(device), Console(stderr=True)))
+        module.run(Study(out, source, quick, torch_device(device), Console(stderr=True)))
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
 
 

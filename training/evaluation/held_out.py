@@ -38,12 +38,8 @@ def load(subject: Subject, source: str | None) -> Images:
     if len(everything.train) < subject.training_images:
         found = f"{source} has {len(everything.train):,} images, of which {subject.name} cannot have been trained on "
         raise InvalidInput("data", f"{found}{subject.training_images:,}; give --data what it was trained on")
-    # As data.load holds out: whether it did so here, the digest tells.
-    order = np.random.default_rng(0).permutation(everything.train)
-    held = len(order) - subject.training_images
-    chosen = data.Dataset(
-        everything.name, everything.images, np.sort(order[held:]), np.sort(order[:held]), everything.preprocessing
-    )
+    held = len(everything.train) - subject.training_images
+    chosen = everything.holding_out(held)
     same = chosen.digest() == subject.data_digest
     train = everything.images[chosen.train if same else everything.train]
     if _has_test_split(source, subject.data_name):

@@ -37,7 +37,6 @@ QUICK: Final = (
     ("latent_dim", 2),
     ("steps", 400),
     ("prior_steps", 1800),
-    ("prior_decay", 1.0),
     ("average", 0.99),
 )
 _IMAGES: Final = 10_000

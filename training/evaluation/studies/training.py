@@ -18,7 +18,7 @@ from rich.console import Console
 
 from rae_serve import files
 from training import recipe as recipes
-from training.commands import _Bar
+from training.commands import ProgressLine
 from training.data import Dataset
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
@@ -102,7 +102,7 @@ def spaced(index: np.ndarray, count: int) -> np.ndarray:
 def _fit(trainer: Trainer, console: Console) -> None:
     usual = signal.signal(signal.SIGINT, lambda *_: trainer.stop())
     try:
-        with _Bar(trainer, console) as bar:
+        with ProgressLine(trainer, console) as bar:
             trainer.fit(bar.report)
     except Interrupted:
         raise KeyboardInterrupt from None

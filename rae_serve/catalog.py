@@ -37,27 +37,39 @@ class Catalog:
         self._seen: dict[Path, State] = {}
         self._absences: dict[Path, int] = {}
         self._retired: list[tuple[float, Engine]] = []
+        self._failed: set[Path] = set()  # at the start, and not mended since
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
+
+    def check(self) -> list[Path]:
+        """The bundles' folders, without a look inside: what can be known to be wrong before a worker starts.
+
+        Raises BundleError where there is none, or two have one name, and InvalidInput where the default model is
+        none of them.
+        """
+        folders = _folders(self.settings.bundles)
+        names = [folder.resolve().name for folder in folders]
+        for name in names:
+            if names.count(name) > 1:
+                raise BundleError(f"two bundles are named {name}; rename the folder of one")
+        if not names:
+            raise BundleError(f"there is no bundle in {self.settings.bundles}")
+        if self.settings.default_model is not None and self.settings.default_model not in names:
+            raise InvalidInput("RAE_SERVE_DEFAULT_MODEL", f"{self.settings.default_model!r} is none of {names}")
+        return folders
 
     def load(self, worker: int = 0) -> None:
         """Load, verify and warm up every bundle, on the device of this worker, one of 0, 1, …
 
-        Raises BundleError where there is none, or one is damaged.
+        One that is damaged is left out, by the log's word, and the catalog is not ready until it is mended or
+        taken away. Raises what `check` raises.
         """
         self.worker = worker
-        for folder in _folders(self.settings.bundles):
-            name = folder.resolve().name
-            if name in self._engines:
-                raise BundleError(f"two bundles are named {name}; rename the folder of one")
+        for folder in self.check():
             self._seen[folder] = _state(folder)
-            self._engines[name] = self._verified(folder)
-        if not self._engines:
-            raise BundleError(f"there is no bundle in {self.settings.bundles}")
-        if self.settings.default_model is not None and self.settings.default_model not in self._engines:
-            raise InvalidInput(
-                "RAE_SERVE_DEFAULT_MODEL", f"{self.settings.default_model!r} is none of {self.names()}"
-            )
+            self._take(folder)
+            if folder.resolve().name not in self._engines:
+                self._failed.add(folder)
         metrics.MODELS.set(len(self._engines))
 
     def watch(self) -> None:
@@ -76,7 +88,7 @@ class Catalog:
 
     def ready(self) -> bool:
         """Whether every model is loaded and warm, and the server is not about to end."""
-        return bool(self._engines) and not self._stopped.is_set()
+        return bool(self._engines) and not self._failed and not self._stopped.is_set()
 
     def names(self) -> list[str]:
         """The models' names, in order."""
@@ -146,12 +158,14 @@ class Catalog:
             log.error("%s is not taken over: %s", folder, error)
             return
         self._retire(name)
+        self._failed.discard(folder)
         self._engines = {**self._engines, name: engine}
         metrics.RELOADS.labels("taken").inc()
         log.info("%s is served as %s, digest %s", folder, name, engine.manifest.digest)
 
     def _drop(self, folder: Path) -> None:
         del self._seen[folder], self._absences[folder]
+        self._failed.discard(folder)
         name = folder.resolve().name
         if name in self._engines:
             self._retire(name)

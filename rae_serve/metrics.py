@@ -46,7 +46,7 @@ MODELS: Final = Gauge(
     "rae_serve_models", "Models that a worker serves.", registry=_registry, multiprocess_mode="livemin"
 )
 RELOADS: Final = Counter(
-    "rae_serve_reloads", "Bundles picked up while serving, or refused.", ["outcome"], registry=_registry
+    "rae_serve_reloads", "Bundles taken over, refused, or removed.", ["outcome"], registry=_registry
 )
 DROPPED: Final = Counter(
     "rae_serve_dropped",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # it reports usage unless told not to
 
@@ -22,12 +23,16 @@ from bentoml.exceptions import NotFound as BentoNotFound
 from rae_serve import logs
 from rae_serve.api import create_app
 from rae_serve.catalog import Catalog
-from rae_serve.errors import InvalidInput, NotFound, Overloaded
+from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
 from rae_serve.problems import ProblemDetails
 from rae_serve.settings import Settings
 
-catalog = Catalog(Settings.from_environment())
+try:
+    catalog = Catalog(Settings.from_environment())
+    catalog.check()  # here, once: a worker that fails is started again, for ever
+except RaeServeError as error:
+    sys.exit(f"rae-serve: {error}")
 
 
 class TooManyRequests(BentoMLException):

@@ -25,6 +25,11 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def size_of(name: str) -> tuple[int, int]:
+    with Image.open(name) as picture:
+        return picture.size
+
+
 @pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "python"])
 def test_python(block, here):
     exec(compile(block, "README.md", "exec"), {})
@@ -35,7 +40,7 @@ def test_commands_on_the_shipped_bundle(here):
     assert len(commands) == 3
     for command in commands:
         subprocess.run(command, shell=True, check=True, capture_output=True)
-    assert Image.open("digits.png").size == (4 * 28, 4 * 28)
+    assert size_of("digits.png") == (4 * 28, 4 * 28)
 
 
 def test_training_commands_are_of_recipes_that_exist():
@@ -52,5 +57,5 @@ def test_curl_against_a_server(here, server, bundle):
     for command in commands:
         command = command.replace("http://127.0.0.1:3000", server).replace("flexae-mnist-small", bundle.name)
         subprocess.run(f"{command} --silent --fail", shell=True, check=True)
-    assert Image.open("digits.png").size == (4 * 8, 4 * 8)
-    assert Image.open("digit.png").size == (8, 8)
+    assert size_of("digits.png") == (4 * 8, 4 * 8)
+    assert size_of("digit.png") == (8, 8)

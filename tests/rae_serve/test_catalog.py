@@ -74,6 +74,22 @@ def test_a_changed_bundle_takes_its_place_and_the_old_one_still_answers(catalog,
     assert catalog.engine("one") is new
 
 
+def test_a_bundle_damaged_at_the_start_is_left_out_until_it_is_mended(folder, caplog):
+    shutil.copytree(folder / "one", folder / "two")
+    whole = (folder / "two" / "decoder.onnx").read_bytes()
+    (folder / "two" / "decoder.onnx").write_bytes(whole[:-1])
+    catalog = Catalog(Settings(bundles=str(folder), device="cpu"))
+    catalog.load()
+    assert catalog.names() == ["one"]
+    assert not catalog.ready()
+    assert "decoder.onnx is damaged" in caplog.text
+    (folder / "two" / "decoder.onnx").write_bytes(whole)
+    catalog.refresh()
+    assert catalog.names() == ["one", "two"]
+    assert catalog.ready()
+    catalog.close()
+
+
 def test_a_damaged_bundle_never_replaces_a_good_one(catalog, folder, caplog):
     good = catalog.engine("one")
     decoder = folder / "one" / "decoder.onnx"

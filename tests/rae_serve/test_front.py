@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import subprocess
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def test_workers_count_together(tmp_path):
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for k in (1, 2):
         text = subprocess.run(
-            ["python", "-c", code], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
         ).stdout
         assert f'rae_serve_dropped_total{{reason="expired"}} {k}.0' in text
         assert 'rae_serve_waiting_rows{graph="prior"} 5.0' in text

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +17,7 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
-from tests.conftest import serving
+from tests.conftest import ROOT, serving
 
 
 def test_images_over_http(server, engine):
@@ -58,6 +61,15 @@ def test_probes_and_metrics_answer(server):
     text = httpx.get(f"{server}/metrics").text
     assert 'rae_serve_requests_total{method="POST",route="/v1/sample",status="200"}' in text
     assert "rae_serve_models 1.0" in text
+
+
+def test_a_server_without_bundles_ends_at_once(tmp_path):
+    environment = os.environ | {"RAE_SERVE_BUNDLES": str(tmp_path / "nothing"), "BENTOML_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "bentoml", "serve", "rae_serve.service:RaeServe"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode != 0
+    assert "rae-serve: there is no folder" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_two_workers_pick_up_what_changes_and_end_with_their_work_done(bundle, tmp_path):

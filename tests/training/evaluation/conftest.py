@@ -27,6 +27,6 @@ def digits():
     """Images of a split of scikit-learn's digits, uint8 [N, 8, 8, 1]."""
 
     def images(split: Split):
-        return sources.read("digits", "digits", split)
+        return sources.read("digits", "digits", split)[1]
 
     return images

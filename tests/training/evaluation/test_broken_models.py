@@ -29,7 +29,7 @@ class Real(NamedTuple):
 def digits() -> Real:
     from sklearn.datasets import load_digits
 
-    images = np.concatenate([sources.read("digits", "digits", split) for split in ("train", "test")])
+    images = np.concatenate([sources.read("digits", "digits", split)[1] for split in ("train", "test")])
     order = np.random.default_rng(0).permutation(len(images))
     return parts(images[order], load_digits().target[order], 900, 440)
 

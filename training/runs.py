@@ -101,6 +101,17 @@ class Run:
         model.load_state_dict(state.section("model"))
         return model.eval(), state
 
+    def training_facts(self, state: Checkpoint) -> dict[str, Any]:
+        """Where the weights of a checkpoint come from, as the manifest says it."""
+        return {
+            "data": self.data_name,
+            "data_digest": self.data_digest,
+            "images": self.images,
+            "steps": state.step,
+            "seed": self.recipe.seed,
+            "checkpoint_digest": state.digest,
+        }
+
     def _document(self) -> dict[str, Any]:
         return {
             "created_by": f"rae-serve {version('rae-serve')}, torch {version('torch')}",

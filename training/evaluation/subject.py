@@ -105,14 +105,7 @@ class RunSubject:
             "digest": state.digest,
             "recipe": run.recipe.name,
             "model": run.recipe.model,
-            "training": {
-                "data": run.data_name,
-                "data_digest": run.data_digest,
-                "images": run.images,
-                "steps": state.step,
-                "seed": run.recipe.seed,
-                "checkpoint_digest": state.digest,
-            },
+            "training": run.training_facts(state),
             "runs_on": f"torch, {device.type}",
         }
         self.source = run.source

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from rae_serve import cli
 from rae_serve.errors import InvalidInput
 from training import recipe as recipes
 from training.evaluation import features, held_out, measure, subject
@@ -24,28 +22,9 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs `rae-serve evaluate` with these words; its exit status, stdout and stderr."""
-
-    def run(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rae-serve", "evaluate", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        return int(ended.value.code or 0), output.out, output.err
-
-    return run
-
-
-@pytest.fixture
-def fails(command):
-    def run(words: list[object], *texts: str) -> None:
-        status, out, err = command(*words)
-        assert (status, out, err.count("\n")) == (2, "", 1)
-        for text in texts:
-            assert text in err
-
-    return run
+def command(command):
+    """Runs `rae-serve evaluate` with these words."""
+    return lambda *words: command("evaluate", *words)
 
 
 @pytest.fixture(scope="module")

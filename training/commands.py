@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -117,8 +117,16 @@ class ProgressLine:
             description=f"{trainer.stages[trainer.stage]} {trainer.step:,}",
             rate=f"{rate:.1f} steps/s" if rate else "",
             left=f"{int(left) // 60}:{int(left) % 60:02d}" if left else "?",
-            terms="  ".join(f"{_short(name)} {value:.4g}" for name, value in terms.items()),
+            terms="  ".join(f"{name} {value:.4g}" for name, value in self._facts(terms)),
         )
+
+    def _facts(self, terms: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+        """What the model has to tell of itself as one number, such as the active dimensions; then the losses."""
+        for name, value in self._trainer.model.diagnostics().items():
+            if isinstance(value, int | float):
+                yield name, value
+        for name, value in terms.items():
+            yield _short(name), value
 
 
 def _short(name: str) -> str:

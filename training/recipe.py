@@ -92,6 +92,17 @@ def load(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
 
     Raises InvalidInput, naming the key, for one that is unknown or whose value does not fit.
     """
+    name, document = _read(recipe)
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise InvalidInput("--set", f"wants key=value, not {override!r}")
+        document[key.strip()] = _toml_value(value.strip())
+    return check({"name": name, **document})
+
+
+def _read(recipe: str) -> tuple[str, dict[str, Any]]:
+    """A recipe's name and its keys; one with `like` has also those of the recipe that it is like."""
     path = Path(recipe) if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -99,12 +110,12 @@ def load(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
         raise InvalidInput("recipe", f"there is no {recipe!r}{_did_you_mean(recipe, names())}") from None
     except (OSError, ValueError) as error:
         raise InvalidInput("recipe", f"{path} cannot be read ({error})") from None
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals:
-            raise InvalidInput("--set", f"wants key=value, not {override!r}")
-        document[key.strip()] = _toml_value(value.strip())
-    return check({"name": path.stem, **document})
+    like = document.pop("like", None)
+    if like is None:
+        return path.stem, document
+    if like not in names():
+        raise InvalidInput("like", f"there is no {like!r}{_did_you_mean(str(like), names())}")
+    return path.stem, _read(like)[1] | document
 
 
 def check(document: dict[str, Any]) -> Recipe:

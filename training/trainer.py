@@ -28,6 +28,7 @@ from training.recipe import Recipe
 # The joint training, then further steps of the prior alone, on cached codes.
 STAGES: Final = ("autoencoder", "prior")
 BEST: Final = "best"
+METRICS: Final = "metrics.jsonl"
 DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
 _SAVING_SHARE: Final = 0.02  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them
@@ -63,7 +64,7 @@ class Trainer:
         self.stage_seconds = 0.0
         self.step = 0
         self.batches = self._stage_batches()
-        self.metrics = run / "metrics.jsonl"
+        self.metrics = run / METRICS
         # (step, mean squared error on the held-out images) of the autoencoder, now and at its best.
         self.latest_error: tuple[int, float] | None = None
         self.least_error: tuple[int, float] | None = None

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from rae_serve.engine import Engine
+from training import commands
 from training import recipe as recipes
+from training.commands import ProgressLine
 from training.data import to_pixels
 from training.export import export
 from training.models.maskaae import MaskAAE
@@ -216,3 +220,26 @@ def test_an_unpruned_bundle_keeps_every_dimension(masked_run, tmp_path):
     engine = Engine(bundle, device="cpu")
     assert np.abs(engine.decode(latents.numpy()) - expected).max() <= 1
     engine.close()
+
+
+def test_a_mask_that_closes_on_what_is_needed_is_told_and_the_checkpoint_from_before_kept(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(MaskAAE, "_mask_terms", lambda self, x, progress: {"closing": self.mask.sum()})
+    keys = ["steps=600", "sample_every=200", "layers=1", "critic_hidden=8", "critic_steps=1", "latent_dim=8"]
+    keys += ["autoencoder_lr=3e-3", "warmup=0.67", "mask_lr=0.2"]
+    commands.train("maskaae-digits", keys, None, tmp_path / "run", "cpu", False)
+    assert "error on held-out images rose" in capsys.readouterr().out
+    run = Run.open(tmp_path / "run")
+    (best, state), (last, _) = run.load(best=True), run.load()
+    assert (state.step, len(best.active)) == (400, 8)
+    assert len(last.active) < 8
+
+
+def test_the_progress_line_shows_how_many_dimensions_are_active(tmp_path):
+    recipe = recipes.load("maskaae-digits", ["hidden=16", "critic_hidden=16", "latent_dim=8"])
+    trainer = Trainer(recipe, load_data(recipe, "digits"), tmp_path, torch.device("cpu"))
+    shown = io.StringIO()
+    with ProgressLine(trainer, Console(file=shown, force_terminal=True, width=200)) as line:
+        line.report({"autoencoder/reconstruction": 0.5})
+    assert "active 8  a/reconstruction 0.5" in shown.getvalue()

@@ -60,3 +60,16 @@ def test_files_of_ones_own(tmp_path):
     path.write_text("steps = 5\n")
     with pytest.raises(InvalidInput, match="model: "):
         recipes.load(str(path))
+
+
+def test_a_recipe_like_another(tmp_path):
+    twin, whole = recipes.load("aae-digits"), recipes.load("maskaae-digits")
+    assert (twin.parameters.pop("masked"), whole.parameters.pop("masked")) == (False, True)
+    same = {"name": "", "description": ""}
+    assert twin.model_copy(update=same) == whole.model_copy(update=same)
+    path = tmp_path / "mine.toml"
+    path.write_text('like = "aae-digits"\nsteps = 5\n')
+    assert (recipes.load(str(path)).steps, recipes.load(str(path)).parameters["masked"]) == (5, False)
+    path.write_text('like = "aae-digit"\n')
+    with pytest.raises(InvalidInput, match="like: there is no 'aae-digit'; did you mean aae-digits"):
+        recipes.load(str(path))

@@ -36,6 +36,9 @@ STUDIES: Final = {
     "priors-2d": "priors_2d",
     "bias-variance": "bias_variance",
     "nearest-neighbours": "nearest_neighbours",
+    "mask-trajectory": "mask_trajectory",
+    "latent-covariance": "latent_covariance",
+    "capacity": "capacity",
 }
 _VERSIONS: Final = ("rae-serve", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime-gpu", "onnxruntime")
 

@@ -14,11 +14,13 @@ from rich.console import Console
 
 from rae_serve.errors import InvalidInput
 from training.evaluation import commands
-from training.evaluation.studies import bias_variance, nearest_neighbours, priors_2d
+from training.evaluation.studies import bias_variance, capacity, nearest_neighbours, priors_2d, twins
 from training.evaluation.studies.training import Study, recipe, spaced
+from training.runs import Run
 from training.trainer import Trainer
 
 MODULES = {"priors-2d": priors_2d, "bias-variance": bias_variance, "nearest-neighbours": nearest_neighbours}
+MASKED = ("mask-trajectory", "latent-covariance", "capacity")
 TINY = (("steps", 4), ("filters", 4), ("hidden", 16), ("prior_hidden", 8), ("critic_hidden", 8), ("sample_every", 4))
 EXTRA = {"priors-2d": (("latent_dim", 2),), "bias-variance": (), "nearest-neighbours": ()}
 
@@ -30,13 +32,16 @@ def tiny(monkeypatch):
         if name == "bias-variance":
             settings = tuple(pair for pair in settings if pair[0] != "prior_hidden")
         monkeypatch.setattr(module, "QUICK", settings)
+    monkeypatch.setattr(
+        twins, "QUICK", (("steps", 4), ("hidden", 16), ("critic_hidden", 8), ("sample_every", 2), ("log_every", 1))
+    )
 
 
 def study(out: Path) -> Study:
     return Study(out, None, True, torch.device("cpu"), Console(file=io.StringIO()))
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", [*MODULES, *MASKED])
 def test_a_study_writes_data_pictures_and_a_page_and_trains_once(name, tiny, tmp_path, monkeypatch, capsys):
     commands.study(name, None, tmp_path, True, "cpu")
     assert name in capsys.readouterr().out
@@ -101,3 +106,35 @@ def test_the_capacities_grow():
 def test_an_unknown_study_is_named(tmp_path):
     with pytest.raises(InvalidInput, match=r"'fig-8'.*priors-2d"):
         commands.study("fig-8", None, tmp_path, True, "cpu")
+
+
+def test_studies_of_the_mask_share_their_runs(tiny, tmp_path):
+    for name in MASKED:
+        commands.study(name, None, tmp_path, True, "cpu")
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == sorted(
+        f"{system}-digits-{m}" for system in twins.SYSTEMS for m in capacity.CAPACITIES["digits"]
+    )
+
+
+def test_the_mask_in_the_trajectory_is_that_of_the_run(tiny, tmp_path):
+    commands.study("mask-trajectory", None, tmp_path, True, "cpu")
+    *_, last = json.loads((tmp_path / "mask-trajectory.json").read_text())
+    model, _ = Run.open(tmp_path / "runs" / "maskaae-digits-24").load()
+    assert last["step"] == 4
+    assert [last[f"alpha_{i}"] for i in range(24)] == pytest.approx(model.mask.tolist(), abs=1e-4)
+    assert last["active"] == len(model.active)
+
+
+def test_a_distance_of_points_is_in_their_own_space(tmp_path, monkeypatch):
+    points = Study(tmp_path, "synthetic-8", False, torch.device("cpu"), Console(file=io.StringIO()))
+    found = twins.Twins.of(points)
+    assert (found.true_dim, found.usual_dim) == (8, 16)
+    assert found.distance(found.test) == pytest.approx(0.0, abs=1e-9)
+    brighter = np.minimum(found.test, 155) + 100  # clips some, moves all
+    shift = (brighter.mean(axis=0, dtype=float) - found.test.mean(axis=0, dtype=float)) / 255.0
+    assert found.distance(brighter) > np.square(shift).sum() > 1.0
+
+
+def test_data_without_recipes_of_the_mask_are_refused(tmp_path):
+    with pytest.raises(InvalidInput, match=r"data: .*synthetic-16.*not for 'cifar10'"):
+        commands.study("capacity", "cifar10", tmp_path, False, "cpu")

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from rae_serve.engine import Engine
+from rae_serve.errors import RunError
 from training import commands
 from training import recipe as recipes
 from training.commands import ProgressLine
@@ -233,7 +234,10 @@ def test_a_mask_that_closes_on_what_is_needed_is_told_and_the_checkpoint_from_be
     run = Run.open(tmp_path / "run")
     (best, state), (last, _) = run.load(best=True), run.load()
     assert (state.step, len(best.active)) == (400, 8)
-    assert len(last.active) < 8
+    assert last.active == []
+    with pytest.raises(RunError, match=r"closed every dimension.*--best"):
+        export(run, tmp_path / "bundle")
+    assert export(run, tmp_path / "bundle", best=True).manifest.latent.dim == 8
 
 
 def test_the_progress_line_shows_how_many_dimensions_are_active(tmp_path):

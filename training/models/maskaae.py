@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
+from rae_serve.errors import RunError
 from training.autoencoder import Autoencoder, Pruning, Update
 from training.losses import binary_cross_entropy, gradient_penalty
 from training.networks import ImageShape, conv_decoder, conv_encoder, mlp, mlp_decoder, mlp_encoder
@@ -161,6 +162,11 @@ class MaskAAE(Autoencoder):
         the dropped dimensions contribute on average goes into its bias, so no mask is left.
         """
         active = self.active
+        if not active:
+            raise RunError(
+                "the mask has closed every dimension, which leaves nothing to export; --best takes the checkpoint "
+                "with the least error on held-out images"
+            )
         dropped = [i for i in range(len(self.depth)) if i not in active]
         pruned = copy.deepcopy(self)
         last, first = pruned.encoder[-1], pruned.decoder[0]

@@ -30,7 +30,7 @@ STAGES: Final = ("autoencoder", "prior")
 BEST: Final = "best"
 METRICS: Final = "metrics.jsonl"
 DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
-_SAVING_SHARE: Final = 0.02  # of the time may go into checkpoints
+_SAVING_SHARE: Final = 0.01  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them
 _SHOWN: Final = 64  # images in a grid
 
@@ -143,9 +143,11 @@ class Trainer:
             raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None
 
     def _loop(self, report: Callable[[Mapping[str, float]], None], board: SummaryWriter) -> None:
-        saved_at, saving_seconds = time.monotonic(), 0.0
+        began = time.monotonic()
         if self.step == 0:
             self.save()
+        saved_at = time.monotonic()
+        saving_seconds = saved_at - began
         while not self.finished:
             started = time.monotonic()
             terms = self._train_step()

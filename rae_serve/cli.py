@@ -70,7 +70,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
     steps: Annotated[
         int | None,
-        typer.Option(**_INTEGER, help="How many joint steps; those of the prior alone are its key prior_steps.", show_default=_RECIPES),
+        typer.Option(**_INTEGER, help="How many joint steps; prior_steps, a key, come after.", show_default=_RECIPES),
     ] = None,
     minutes: Annotated[float | None, typer.Option(**_NUMBER, help="A time budget.", show_default="none")] = None,
     seed: Annotated[

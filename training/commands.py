@@ -50,20 +50,23 @@ def train(
 
 def _fit(trainer: Trainer, console: Console) -> None:
     # The second Ctrl-C ends at once: the handler has put the usual one back.
-    usual = signal.getsignal(signal.SIGINT)
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def stop(*_: object) -> None:
+    def stop(number: int, _: object) -> None:
         trainer.stop()
-        signal.signal(signal.SIGINT, usual)
+        signal.signal(number, usual[number])
 
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, lambda *_: trainer.stop())
+    for number in usual:
+        signal.signal(number, stop)
     try:
         with ProgressLine(trainer, console) as bar:
             trainer.fit(bar.report)
     except Interrupted:
         print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
         raise SystemExit(130) from None
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
     print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run}")
     if trainer.least_error and trainer.latest_error and trainer.latest_error[1] > WORSE * trainer.least_error[1]:
         (step, least), (_, latest) = trainer.least_error, trainer.latest_error

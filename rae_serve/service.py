@@ -21,11 +21,10 @@ from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
 
 from rae_serve import logs
-from rae_serve.api import create_app
+from rae_serve.api import create_app, front
 from rae_serve.catalog import Catalog
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
-from rae_serve.problems import ProblemDetails
 from rae_serve.settings import Settings
 
 try:
@@ -128,4 +127,6 @@ class RaeServe:
             return catalog.engine(model).decode(_limited("latents", latents))
 
 
-RaeServe.add_asgi_middleware(ProblemDetails)  # type: ignore[attr-defined]  # the decorator made it a Service
+# The decorator made it a Service; the first of these is the outermost.
+for middleware, options in front.around(catalog.settings):
+    RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]

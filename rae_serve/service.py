@@ -20,7 +20,7 @@ from bentoml import server_context
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
 
-from rae_serve import logs
+from rae_serve import connections, logs
 from rae_serve.api import create_app, front
 from rae_serve.catalog import Catalog
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
@@ -32,6 +32,7 @@ try:
     catalog.check()  # here, once: a worker that fails is started again, for ever
 except RaeServeError as error:
     sys.exit(f"rae-serve: {error}")
+connections.limit(catalog.settings.max_seconds)
 
 
 class TooManyRequests(BentoMLException):

@@ -167,9 +167,10 @@ class Engine:
     ) -> Future[Pixels]:
         """`sample`, as a future that raises Expired where it still waits at `deadline` (of time.monotonic)."""
         draws = _draw(n, seed, offset, temperature)
-        self._decoder.admit(n)  # at once, not when the latents are there
+        # At once, not when the latents are there; what waits for its latents will be there before.
+        self._decoder.admit(self._draws.waiting + n)
         latents = self._draws.submit(draws, deadline)
-        return self._counted(n, then(latents, lambda rows: self._decoder.submit(rows, deadline)))
+        return self._counted(n, then(latents, lambda rows: self._decoder.submit(rows, deadline, admitted=True)))
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """`latents`, as a future."""

@@ -197,6 +197,11 @@ def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, mo
     monkeypatch.setattr(engine._decoder, "_waiting", 8)
     with pytest.raises(Overloaded, match="8 rows are waiting"):
         engine.submit_sample(3, seed=1)
+    monkeypatch.setattr(engine._decoder, "_waiting", 4)
+    with monkeypatch.context() as busy:  # rows on their way to the decoder count as well
+        busy.setattr(engine._draws, "_waiting", 4)
+        with pytest.raises(Overloaded, match="4 rows are waiting"):
+            engine.submit_sample(3, seed=1)
     assert engine.submit_sample(2, seed=1).result(10).shape == (2, 8, 8, 1)
     monkeypatch.undo()
     engine.close()

@@ -79,6 +79,12 @@ def test_the_tensor_verbs_have_the_same_limits(server):
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_the_tensor_verbs_take_no_form(server):
+    answer = httpx.post(f"{server}/encode", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert answer.status_code == 415
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_a_server_without_bundles_ends_at_once(tmp_path):
     environment = os.environ | {"RAE_SERVE_BUNDLES": str(tmp_path / "nothing"), "BENTOML_HOME": str(tmp_path)}
     command = [sys.executable, "-m", "bentoml", "serve", "rae_serve.service:RaeServe"]

@@ -98,17 +98,18 @@ class MicroBatcher:
         """`run` of these rows, at least one. Raises what `submit` and its future raise."""
         return self.submit(rows).result()
 
-    def submit(self, rows: Rows, deadline: float | None = None) -> Future[Rows]:
+    def submit(self, rows: Rows, deadline: float | None = None, *, admitted: bool = False) -> Future[Rows]:
         """`run` of these rows, at least one, in the future; cancelled, it costs nothing more.
 
-        Raises Overloaded where too many wait. The future raises Expired where the rows still wait at
-        `deadline` (of time.monotonic), or what `run` raised.
+        Raises Overloaded where too many wait, unless they were admitted before. The future raises Expired where the
+        rows still wait at `deadline` (of time.monotonic), or what `run` raised.
         """
         job = _Job(rows, deadline)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            self.admit(len(rows))
+            if not admitted:
+                self.admit(len(rows))
             self._jobs.append(job)
             self._waiting += len(rows)
             self._changed.notify()

@@ -41,11 +41,16 @@ class ServiceError(RaeServeError):
 
 
 class Client:
-    """The verbs of the service at an address, each of the model `model`, or of the service's default."""
+    """The verbs of the service at an address, each of the model `model`, or of the service's default.
 
-    def __init__(self, address: str, *, model: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+    `api_key` is sent along, to a service that asks for one.
+    """
+
+    def __init__(
+        self, address: str, *, model: str | None = None, api_key: str | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         self.model = model
-        self._http = httpx.Client(base_url=address, timeout=timeout_s)
+        self._http = httpx.Client(base_url=address, headers=_authorization(api_key), timeout=timeout_s)
 
     def __enter__(self) -> Self:
         return self
@@ -95,9 +100,11 @@ class Client:
 class AsyncClient:
     """`Client`, for asyncio."""
 
-    def __init__(self, address: str, *, model: str | None = None, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(
+        self, address: str, *, model: str | None = None, api_key: str | None = None, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         self.model = model
-        self._http = httpx.AsyncClient(base_url=address, timeout=timeout_s)
+        self._http = httpx.AsyncClient(base_url=address, headers=_authorization(api_key), timeout=timeout_s)
 
     async def __aenter__(self) -> Self:
         return self
@@ -147,6 +154,10 @@ class AsyncClient:
 
 
 Body = dict[str, Any]
+
+
+def _authorization(api_key: str | None) -> dict[str, str]:
+    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
 def _sample(model: str | None, n: int, seed: int | None, offset: int, temperature: float) -> Body:

@@ -6,20 +6,22 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_serve import noise, paths
 from rae_serve.batching import MicroBatcher, then
-from rae_serve.bundle import GRAPHS, Bundle
+from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
 from rae_serve.images import Pixels
 from rae_serve.sessions import Device, Graph, fixed_sizes, resolve
 
 Latents = npt.NDArray[np.float32]  # [N, latent_dim]
 Observe = Callable[[str, int], None]  # a graph's name, the rows of a batch
+Run = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+Result = TypeVar("Result")
 
 MAX_TEMPERATURE = 10.0
 MAX_STRENGTH = 100.0
@@ -32,9 +34,9 @@ class Engine:
     """Samples, decodes and encodes with one bundle; safe to call from many threads, which share batches.
 
     `device` "auto" takes the CUDA device `device_id` where the driver shows one, else the CPU; "cuda" raises
-    RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. The
-    pixels are the same bits whatever runs beside them. A graph runs at most `max_batch` rows at once, and raises
-    Overloaded where `max_waiting` rows wait for it already.
+    RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. A request
+    that is alone has them all, several share them; the pixels are the same bits, whatever runs beside them. A graph
+    runs at most `max_batch` rows at once, and raises Overloaded where `max_waiting` rows wait for it already.
 
     Every verb waits for its result; `submit_…` give a future instead, for callers who have other things to do.
     """
@@ -53,25 +55,32 @@ class Engine:
         self.bundle = bundle
         self.manifest = bundle.manifest
         self.device = resolve(device)
+        self._under_way: list[int] = []  # the rows of every request that has no answer yet
         threads = threads or os.cpu_count() or 1
         # Two batches side by side, on half of the cores each, take less time than one after the other on all.
         runners = 2 if self.device == "cpu" and threads > 1 else 1
         sizes = fixed_sizes(max_batch)
-        graphs = {
-            name: Graph(bundle.graph(name), self.device, device_id=device_id, threads=threads // runners, sizes=sizes)
-            for name in GRAPHS
-        }
 
-        def batcher(name: str, run: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> MicroBatcher:
+        def graph(name: str) -> Run:
+            def on(cores: int) -> Graph:
+                return Graph(bundle.graph(name), self.device, device_id=device_id, threads=cores, sizes=sizes)
+
+            if runners == 1:
+                return on(threads)
+            # A session's threads are fixed, so there are two of each graph, and its weights are in memory twice.
+            side_by_side, alone = on(threads // runners), on(threads)
+            return lambda rows: (alone if self._is_all(rows) else side_by_side)(rows)
+
+        def batcher(name: str, run: Run) -> MicroBatcher:
             seen = functools.partial(observe, name) if observe else None
             limits = {"max_rows": max_batch, "max_waiting": max_waiting}
             return MicroBatcher(run, **limits, runners=runners, observe=seen)
 
-        prior = graphs["prior"]
+        prior = graph("prior")
         self._draws = batcher("prior", lambda draws: prior(self._noise_of(draws)))
         self._prior = batcher("prior", prior)
-        self._decoder = batcher("decoder", graphs["decoder"])
-        self._encoder = batcher("encoder", graphs["encoder"])
+        self._decoder = batcher("decoder", graph("decoder"))
+        self._encoder = batcher("encoder", graph("encoder"))
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -158,17 +167,20 @@ class Engine:
     ) -> Future[Pixels]:
         """`sample`, as a future that raises Expired where it still waits at `deadline` (of time.monotonic)."""
         draws = _draw(n, seed, offset, temperature)
-        self._decoder.admit(n)  # at once, not when the latents are there
+        # At once, not when the latents are there; what waits for its latents will be there before.
+        self._decoder.admit(self._draws.waiting + n)
         latents = self._draws.submit(draws, deadline)
-        return then(latents, lambda rows: self._decoder.submit(rows, deadline))
+        return self._counted(n, then(latents, lambda rows: self._decoder.submit(rows, deadline, admitted=True)))
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """`latents`, as a future."""
-        return self._prior.submit(_finite("noise", noise, self.manifest.noise.dim), deadline)
+        rows = _finite("noise", noise, self.manifest.noise.dim)
+        return self._counted(len(rows), self._prior.submit(rows, deadline))
 
     def submit_decode(self, latents: npt.ArrayLike, deadline: float | None = None) -> Future[Pixels]:
         """`decode`, as a future."""
-        return self._decoder.submit(_finite("latents", latents, self.manifest.latent.dim), deadline)
+        rows = _finite("latents", latents, self.manifest.latent.dim)
+        return self._counted(len(rows), self._decoder.submit(rows, deadline))
 
     def submit_encode(self, images: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """`encode`, as a future."""
@@ -176,7 +188,7 @@ class Engine:
         shape = self.manifest.image.shape
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) < 1:
             raise InvalidInput("images", f"must be uint8 {_shape(shape)}, not {pixels.dtype} {list(pixels.shape)}")
-        return self._encoder.submit(pixels, deadline)
+        return self._counted(len(pixels), self._encoder.submit(pixels, deadline))
 
     def submit_between(
         self,
@@ -203,6 +215,16 @@ class Engine:
         """End the batching threads, after what waits is done."""
         for batcher in (self._draws, self._prior, self._decoder, self._encoder):
             batcher.close()
+
+    def _counted(self, rows: int, future: Future[Result]) -> Future[Result]:
+        """A request of so many rows is under way until its future has an outcome."""
+        self._under_way.append(rows)
+        future.add_done_callback(lambda _: self._under_way.remove(rows))
+        return future
+
+    def _is_all(self, rows: npt.NDArray[Any]) -> bool:
+        """Whether these rows are one request's, all of it, with nothing else under way."""
+        return self._under_way == [len(rows)]
 
     def _noise_of(self, draws: npt.NDArray[Any]) -> Latents:
         rows = noise.rows_of(draws["seed"], draws["row"], self.manifest.noise.dim)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from os.path import splitext
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,12 +58,13 @@ def from_folders(folder: Path) -> Labelled:
 def from_table(table: Path, folder: Path) -> Labelled:
     """The images of a folder that a table names: CSV, a file name and then 1 against 0 or −1 in every column.
 
-    CelebA's own `list_attr_celeba.txt` will do: a count, the names, then words between spaces.
+    CelebA's own `list_attr_celeba.txt` will do: a count, the names, then words between spaces. A table may name more
+    images than there are, and with another ending, or none, where no two files differ in that alone.
     Raises InvalidInput, naming the line, for anything else.
     """
     lines = _lines(table)
     names = next(lines, (0, []))[1]
-    known = {key: path for path in _files(folder) for key in (path.name, path.relative_to(folder).as_posix())}
+    known = _by_name(folder)
     files, rows = [], []
     for number, (file, *values) in lines:
         if len(values) != len(names):
@@ -70,8 +73,9 @@ def from_table(table: Path, folder: Path) -> Labelled:
         wrong = [value for value in values if value not in _VALUES]
         if wrong:
             raise InvalidInput("labels", f"{table}, line {number}: must be 0 or 1 (or -1 or 1), not {wrong[0]!r}")
-        if file in known:
-            files.append(known[file])
+        path = known.get(file) or known.get(splitext(file)[0])
+        if path:
+            files.append(path)
             rows.append([_VALUES[value] for value in values])
     if not files or not names:
         raise InvalidInput("labels", f"{table} names no image of {folder}")
@@ -120,6 +124,14 @@ def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
         yield 1, next(rows, [""])[1:]
         first = 2
     yield from ((number, row) for number, row in enumerate(rows, first) if any(row))
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The files of a folder by name and by path inside it, and by both without their ending if no other has it."""
+    whole = {key: path for path in _files(folder) for key in (path.name, path.relative_to(folder).as_posix())}
+    bare = [(splitext(key)[0], path) for key, path in whole.items()]
+    paths_of = Counter(key for key, _ in set(bare))
+    return {key: path for key, path in bare if paths_of[key] == 1} | whole
 
 
 def _files(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import sys
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # it reports usage unless told not to
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -19,13 +19,14 @@ import numpy.typing as npt
 from bentoml import server_context
 from bentoml.exceptions import BentoMLException, InvalidArgument
 from bentoml.exceptions import NotFound as BentoNotFound
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rae_serve import logs
-from rae_serve.api import create_app
+from rae_serve import connections, logs, problems
+from rae_serve.api import create_app, front
 from rae_serve.catalog import Catalog
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
-from rae_serve.problems import ProblemDetails
 from rae_serve.settings import Settings
 
 try:
@@ -33,6 +34,7 @@ try:
     catalog.check()  # here, once: a worker that fails is started again, for ever
 except RaeServeError as error:
     sys.exit(f"rae-serve: {error}")
+connections.limit(catalog.settings.max_seconds)
 
 
 class TooManyRequests(BentoMLException):
@@ -128,4 +130,21 @@ class RaeServe:
             return catalog.engine(model).decode(_limited("latents", latents))
 
 
-RaeServe.add_asgi_middleware(ProblemDetails)  # type: ignore[attr-defined]  # the decorator made it a Service
+class NoForms:
+    """ASGI middleware. BentoML would take its verbs' arrays from a form too, and answers 500 to a broken one."""
+
+    def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
+        self.app = app
+        self.paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = Headers(scope=scope).get("content-type", "") if scope.get("path") in self.paths else ""
+        if kind.lower().startswith("multipart/"):
+            await problems.response(415, "the body must be application/json; set Content-Type")(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+_verbs = {method.route for method in RaeServe.apis.values()}  # type: ignore[attr-defined]  # it is a Service now
+for middleware, options in (*front.around(catalog.settings), (NoForms, {"paths": _verbs})):  # the outermost first
+    RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ class Graph:
 
     On CUDA every batch is padded to one of `sizes`, each run once beforehand through buffers that stay on the
     device, since cuDNN chooses its algorithms anew for every shape it has not seen. On the CPU a batch runs
-    as it is.
+    as it is. `threads` never show in the bits.
     """
 
     def __init__(self, model: bytes, device: Used, *, device_id: int, threads: int, sizes: Sequence[int]) -> None:
@@ -40,6 +40,8 @@ class Graph:
             raise RaeServeError(f"CUDA was asked for and cannot be used; ONNX Runtime took {used[0]}")
         self._input = self._session.get_inputs()[0]
         self._fixed = [FixedBatch(self._session, size, device, device_id) for size in sizes if device == "cuda"]
+        if not self._fixed:
+            self(_blank(self._input, 1))  # a session's first run takes longer
 
     def __call__(self, rows: Rows) -> Rows:
         """The graph of these rows; on CUDA at most as many as the largest of `sizes`."""
@@ -58,8 +60,7 @@ class FixedBatch:
         self._session = session
         self._turn = threading.Lock()
         source, target = session.get_inputs()[0], session.get_outputs()[0]
-        dtype = np.uint8 if source.type == "tensor(uint8)" else np.float32
-        self._rows = np.zeros((size, *source.shape[1:]), dtype)
+        self._rows = _blank(source, size)
         self._source = onnxruntime.OrtValue.ortvalue_from_numpy(self._rows, device, device_id)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(source.name, self._source)
@@ -103,6 +104,11 @@ def cuda_devices() -> int:
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
         return 0
     return count.value
+
+
+def _blank(source: onnxruntime.NodeArg, size: int) -> Rows:
+    """So many rows of zeros for an input."""
+    return np.zeros((size, *source.shape[1:]), np.uint8 if source.type == "tensor(uint8)" else np.float32)
 
 
 def _providers(device: Used, device_id: int) -> Sequence[str | tuple[str, dict[str, str]]]:

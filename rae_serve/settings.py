@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
 
 from rae_serve.errors import InvalidInput
 from rae_serve.sessions import cuda_devices, resolve
 
 PREFIX = "RAE_SERVE_"
+_BEARER: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what may stand after `Bearer`, RFC 6750
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    if not _BEARER.fullmatch(key.get_secret_value()):
+        raise ValueError("a key must be one or more of A–Z a–z 0–9 . _ ~ + / -")
+    return key
+
+
+def _origin(text: str) -> str:
+    if not re.fullmatch(r"\*|https?://[^/\s]+", text):
+        raise ValueError("an origin must be like https://example.org, or *")
+    return text
 
 
 class Settings(BaseModel):
@@ -38,6 +63,17 @@ class Settings(BaseModel):
     max_waiting: PositiveInt = Field(2048, description="Rows that may wait for a graph before a request gets 429.")
     reload_seconds: PositiveFloat = Field(2.0, description="How often the bundles' folders are looked at.")
     access_log: bool = Field(True, description="A JSON line on stderr for every request.")
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(_sendable)], ...] | None = Field(
+        None, description="Keys, with commas between, one of which every request must send; else none is needed."
+    )
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] | None = Field(
+        None, description="Sites, with commas between, whose pages may use the service; else its own alone."
+    )
+
+    @field_validator("api_keys", "cors_origins", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
     def worker_count(self) -> int:
         """Processes: as many as `workers` says, or one for each GPU that is used."""
@@ -55,4 +91,5 @@ class Settings(BaseModel):
         except ValidationError as error:
             first = error.errors()[0]
             variable = PREFIX + str(first["loc"][0]).upper()
-            raise InvalidInput(variable, f"{first['msg']}, not {first['input']!r}") from None
+            not_ = "" if first["loc"][0] == "api_keys" else f", not {first['input']!r}"  # a key is never shown
+            raise InvalidInput(variable, first["msg"] + not_) from None

@@ -118,6 +118,18 @@ def server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield address
 
 
+KEY = "a-key-of-the-tests"
+
+
+@pytest.fixture(scope="session")
+def locked_server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The same, for those who have KEY; in whose log it never stands."""
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    with serving(bundle.path, log, api_keys=KEY) as (address, _):
+        yield address
+    assert KEY not in log.read_text()
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Runs `rae-serve` with these words; its exit status, stdout and stderr."""

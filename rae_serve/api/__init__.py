@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.formparsers import MultiPartParser
 
 from rae_serve import metrics, problems
 from rae_serve.api import coding, models, moving, openapi, sampling
-from rae_serve.api.front import Front
+from rae_serve.api.waiting import ClientLeft, to_nobody
 from rae_serve.catalog import Catalog
 
 
 def create_app(catalog: Catalog) -> FastAPI:
-    """The API over the models of a catalog."""
+    """The API over the models of a catalog, to be put behind `front.Front`."""
+    # Starlette's parser of forms would write larger files to disk; a body has its limit already.
+    MultiPartParser.spool_max_size = catalog.settings.max_body_bytes
     app = FastAPI(
         title="rae-serve",
         version=version("rae-serve"),
         description="Images from regularised auto-encoders. Row i of seed s is one image, always.",
     )
     problems.install(app)
-    app.add_middleware(Front, settings=catalog.settings)
     for part in (models, sampling, coding, moving):
         app.include_router(part.routes(catalog))
+
+    @app.exception_handler(ClientLeft)
+    async def left(request: Request, error: ClientLeft) -> Response:
+        return to_nobody()
 
     openapi.install(app, catalog)
 

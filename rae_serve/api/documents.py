@@ -26,6 +26,7 @@ _MORE: Final = "npy: uint8 [N, H, W, C]; json: base64 PNGs"
 
 _STATUSES: Final = {
     400: "The body cannot be read as what it is declared to be.",
+    401: "There is no key with the request, or none that the server knows.",
     404: "There is no such model, or no such attribute.",
     408: "The body took too long to come.",
     413: "The body is larger than the limit.",
@@ -34,13 +35,14 @@ _STATUSES: Final = {
     429: "Too much waits already; Retry-After says when to come back.",
     503: "It waited longer than the time limit; Retry-After says when to come back.",
 }
+_OF_A_BODY: Final = (400, 404, 408, 413, 415, 422, 429, 503)
 
 
 def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Problem details of these statuses, or of every one that a request with a body can get."""
+    """Problem details of these statuses."""
     # Which api/openapi.py puts there.
     schema = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _STATUSES[status], "content": schema} for status in statuses or tuple(_STATUSES)}
+    return {status: {"description": _STATUSES[status], "content": schema} for status in statuses}
 
 
 def binary(*formats: str) -> dict[str, Any]:
@@ -50,7 +52,7 @@ def binary(*formats: str) -> dict[str, Any]:
 
 def answers(description: str, model: type[BaseModel], *formats: str) -> dict[int | str, dict[str, Any]]:
     """200 as JSON or a file of these formats, and every failure."""
-    return {200: {"content": binary(*formats), "model": model, "description": description}, **failures()}
+    return {200: {"content": binary(*formats), "model": model, "description": description}, **failures(*_OF_A_BODY)}
 
 
 class _Request(BaseModel):

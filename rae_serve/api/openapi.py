@@ -1,4 +1,4 @@
-"""What FastAPI's OpenAPI document lacks: the schema of problems, and examples that run as they stand."""
+"""What FastAPI's OpenAPI document lacks: the schema of problems, keys, and examples that run as they stand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from rae_serve.api.documents import failures
 from rae_serve.bundle import Manifest
 from rae_serve.catalog import Catalog
 from rae_serve.errors import NotFound
@@ -23,6 +24,9 @@ def install(app: FastAPI, catalog: Catalog) -> None:
         document = copy.deepcopy(plain())
         problem = Problem.model_json_schema(ref_template=REFERENCE)
         document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        if catalog.settings.api_keys:
+            _of_keys(document)
+            return document  # which needs no key, so no example gives away what needs one
         try:
             name = catalog.default()
             manifest = catalog.engine(name).manifest
@@ -35,6 +39,14 @@ def install(app: FastAPI, catalog: Catalog) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation says to
+
+
+def _of_keys(document: dict[str, Any]) -> None:
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"key": []}]
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            operation["responses"] |= {str(status): answer for status, answer in failures(401).items()}
 
 
 def _of_parameters(parameters: list[dict[str, Any]], name: str, manifest: Manifest) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from os import cpu_count
 from typing import Any, Final, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 
-from rae_serve import metrics
+from rae_serve import metrics, problems
 from rae_serve.errors import Expired, Overloaded
 
 Result = TypeVar("Result")
@@ -27,10 +26,9 @@ class ClientLeft(Exception):
     """The client has closed its connection; there is nobody to answer."""
 
 
-def deadline(request: Request) -> float:
-    """When the request's time is up, of time.monotonic."""
-    until: float = request.scope[DEADLINE]
-    return until
+def to_nobody() -> Response:
+    """The answer after ClientLeft. Nobody hears it, but BentoML's middleware waits for one."""
+    return Response(status_code=499, media_type=problems.MEDIA_TYPE)
 
 
 async def result(request: Request, submit: Callable[[float], Future[Result]]) -> Result:
@@ -38,9 +36,8 @@ async def result(request: Request, submit: Callable[[float], Future[Result]]) ->
 
     Raises Overloaded, Expired or ClientLeft, each of them counted.
     """
-    until = deadline(request)
     try:
-        return await _watched(request, asyncio.wrap_future(submit(until)), until)
+        return await _watched(request, asyncio.wrap_future(submit(request.scope[DEADLINE])))
     except Overloaded:
         metrics.DROPPED.labels("overloaded").inc()
         raise
@@ -57,23 +54,20 @@ async def in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
     return await asyncio.get_running_loop().run_in_executor(_pictures, work, *arguments)
 
 
-async def _watched(request: Request, waiting: asyncio.Future[Result], until: float) -> Result:
-    await asyncio.wait((waiting,), timeout=_UNWATCHED_S)
-    if waiting.done():
-        return waiting.result()
-    leaving = asyncio.ensure_future(_left(request))
+async def _watched(request: Request, waiting: asyncio.Future[Result]) -> Result:
+    leaving: asyncio.Future[None] | None = None
     try:
-        await asyncio.wait(
-            (waiting, leaving),
-            timeout=max(0.0, until - time.monotonic()),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
-        if waiting.done():
-            return waiting.result()
-        raise ClientLeft if leaving.done() else Expired()
-    finally:
+        await asyncio.wait((waiting,), timeout=_UNWATCHED_S)
+        if not waiting.done():
+            leaving = asyncio.ensure_future(_left(request))
+            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not waiting.done():
+            raise ClientLeft
+        return waiting.result()
+    finally:  # also where the request's time is up, and this is cancelled
         waiting.cancel()
-        leaving.cancel()
+        if leaving:
+            leaving.cancel()
 
 
 async def _left(request: Request) -> None:

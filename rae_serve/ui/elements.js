@@ -93,3 +93,18 @@ export function integer(value, className = "") {
 export function choice(options, value) {
   return make("select", { value }, ...options.map((o) => make("option", { value: o, selected: o === value }, o)));
 }
+
+// A key that the service may accept; asked for until there is one.
+export function askForKey(refused) {
+  return new Promise((resolve) => {
+    const key = make("input", { type: "password", required: true, autocomplete: "current-password" });
+    const dialog = make("dialog", { "aria-label": "Key" },
+      make("form", { onsubmit: (event) => { event.preventDefault(); dialog.close(key.value.trim()); } },
+        make("p", {}, refused ? "The service does not know this key." : "This service asks for a key."),
+        make("div", { class: "bar" }, field("Key", key), make("button", { class: "primary" }, "Use it"))));
+    dialog.addEventListener("cancel", (event) => event.preventDefault());
+    dialog.addEventListener("close", () => { dialog.remove(); resolve(dialog.returnValue); });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}

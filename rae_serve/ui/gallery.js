@@ -1,7 +1,7 @@
 // Pictures by seed, each with its own address.
 
-import { copy, field, integer, make } from "./elements.js";
-import { curlOfAddress, imageAddress } from "./service.js";
+import { act, copy, field, integer, make } from "./elements.js";
+import { curlOfAddress, imageAddress, load } from "./service.js";
 
 const PAGE = 48;
 
@@ -22,7 +22,8 @@ export function gallery(place, model, query, go) {
 }
 
 function tile(model, seed, row, go) {
-  const image = make("img", { src: imageAddress(model.name, seed, row), alt: `Seed ${seed}, row ${row}`, loading: "lazy" });
+  const image = make("img", { alt: `Seed ${seed}, row ${row}`, loading: "lazy" });
+  act(load)(image, imageAddress(model.name, seed, row));
   return make("button", { type: "button", title: image.alt, onclick: () => details(model, seed, row, go) }, image);
 }
 
@@ -32,9 +33,10 @@ function details(model, seed, row, go) {
   const point = `${seed}:${row}`;
   const leave = (view, query) => { dialog.close(); go(view, query); };
   const button = (text, onclick) => make("button", { type: "button", onclick }, text);
-  const dialog = make("dialog", { "aria-label": `Seed ${seed}, row ${row}` },
-    make("figure", { class: "large" }, make("img", { src: address, alt: `Seed ${seed}, row ${row}` }),
-      make("figcaption", {}, `Seed ${seed}, row ${row}`, make("a", { href: address }, "Open"))),
+  const image = make("img", { alt: `Seed ${seed}, row ${row}` }), open = make("a", {}, "Open");
+  act(async () => { await load(image, address); open.href = image.src; })();
+  const dialog = make("dialog", { "aria-label": image.alt },
+    make("figure", { class: "large" }, image, make("figcaption", {}, image.alt, open)),
     make("div", { class: "bar" },
       button("Copy curl", () => copy(curlOfAddress(address))),
       button("Copy permalink", () => copy(permalink)),

@@ -2,7 +2,7 @@
 
 import { act, choice, field, figure, integer, make } from "./elements.js";
 import { parsePoint } from "./explore.js";
-import { curlOf, imageAddress, latest, picture } from "./service.js";
+import { curlOf, imageAddress, latest, load, picture } from "./service.js";
 
 // The end that was picked last in the gallery stays while the other one is picked.
 const ends = { start: "7:0", end: "7:1" };
@@ -37,7 +37,7 @@ function end(name, model, draw) {
   const show = () => {
     ends[name] = `${seedInput.value}:${rowInput.value}`;
     const point = parsePoint(ends[name]);
-    image.src = imageAddress(model.name, point.seed, point.index);
+    act(load)(image, imageAddress(model.name, point.seed, point.index));
   };
   for (const input of [seedInput, rowInput]) input.addEventListener("change", () => { show(); draw(); });
   show();

@@ -1,23 +1,33 @@
 // The service as the page sees it: requests, and the curl that makes the same.
 
+import { askForKey } from "./elements.js";
+
 const ROOT = new URL("../", document.baseURI).href.replace(/\/$/, "");
 
+const KEY = "rae-serve key";
+let asking = null;
+
 export async function getJson(path) {
-  return (await checked(await fetch(ROOT + path))).json();
+  return (await request(ROOT + path)).json();
 }
 
 export async function post(path, body) {
   const headers = { "Content-Type": "application/json" };
-  return checked(await fetch(ROOT + path, { method: "POST", headers, body: JSON.stringify(body) }));
+  return request(ROOT + path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
 export async function postFile(path, file) {
   const headers = { "Content-Type": file.type || "application/octet-stream" };
-  return checked(await fetch(ROOT + path, { method: "POST", headers, body: file }));
+  return request(ROOT + path, { method: "POST", headers, body: file });
 }
 
 export async function picture(path, body) {
   return URL.createObjectURL(await (await post(path, body)).blob());
+}
+
+// The picture at an address, into an image: by the browser itself, unless a key has to go along.
+export async function load(image, address) {
+  image.src = sessionStorage.getItem(KEY) ? URL.createObjectURL(await (await request(address)).blob()) : address;
 }
 
 export function imageAddress(model, seed, row) {
@@ -25,16 +35,16 @@ export function imageAddress(model, seed, row) {
 }
 
 export function curlOfAddress(address) {
-  return `curl ${quoted(address)} -o image.png`;
+  return `curl ${authorization()}${quoted(address)} -o image.png`;
 }
 
 export function curlOf(path, body, file = "image.png") {
-  return `curl -H 'Content-Type: application/json' -d ${quoted(JSON.stringify(body))} ${quoted(ROOT + path)} -o ${file}`;
+  return `curl ${authorization()}-H 'Content-Type: application/json' -d ${quoted(JSON.stringify(body))} ${quoted(ROOT + path)} -o ${file}`;
 }
 
 export function curlOfFile(path, file) {
   const kind = file.type || "application/octet-stream";
-  return `curl -H ${quoted("Content-Type: " + kind)} --data-binary ${quoted("@" + file.name)} ${quoted(ROOT + path)} -o image.png`;
+  return `curl ${authorization()}-H ${quoted("Content-Type: " + kind)} --data-binary ${quoted("@" + file.name)} ${quoted(ROOT + path)} -o image.png`;
 }
 
 // A function that runs `work` with the last arguments it was called with, one run at a time.
@@ -60,7 +70,22 @@ function quoted(text) {
   return "'" + text.replaceAll("'", "'\\''") + "'";
 }
 
-async function checked(response) {
+// The key itself stays out of the clipboard: whoever runs the command has it in a variable.
+function authorization() {
+  return sessionStorage.getItem(KEY) ? '-H "Authorization: Bearer $RAE_SERVE_KEY" ' : "";
+}
+
+async function request(address, options = {}) {
+  const key = sessionStorage.getItem(KEY);
+  const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
+  const response = await fetch(address, { ...options, headers });
+  if (response.status === 401) {
+    if (key === sessionStorage.getItem(KEY)) {  // else another request has asked meanwhile
+      asking ??= askForKey(key !== null).finally(() => { asking = null; });
+      sessionStorage.setItem(KEY, await asking);
+    }
+    return request(address, options);
+  }
   if (response.ok) return response;
   let detail = `the service answered ${response.status}`;
   try { detail = (await response.json()).detail; } catch { /* it was no problem document */ }

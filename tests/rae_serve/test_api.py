@@ -6,12 +6,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from rae_serve import images
 from rae_serve.api import create_app
+from rae_serve.api.front import Front
 from rae_serve.batching import MicroBatcher
 from rae_serve.bundle import Bundle
 from rae_serve.catalog import Catalog
@@ -22,14 +22,14 @@ from rae_serve.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def app(bundle: Bundle) -> FastAPI:
+def app(bundle: Bundle) -> Front:
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_images=100))
     catalog.load()
-    return create_app(catalog)
+    return Front(create_app(catalog), catalog.settings)
 
 
 @pytest.fixture(scope="module")
-def client(app: FastAPI) -> TestClient:
+def client(app: Front) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -18,6 +18,7 @@ from PIL import Image, ImageSequence
 from rae_serve import bundle as bundles
 from rae_serve import images
 from rae_serve.api import create_app
+from rae_serve.api.front import Front
 from rae_serve.bundle import Attribute, Bundle
 from rae_serve.catalog import Catalog
 from rae_serve.settings import Settings
@@ -31,7 +32,7 @@ def client(bundle, tmp_path_factory):
     limits = {"max_images": 20, "max_body_bytes": 100_000, "max_pixels": 10_000}
     catalog = Catalog(Settings(bundles=str(folder), device="cpu", **limits))
     catalog.load()
-    yield TestClient(create_app(catalog), raise_server_exceptions=False)
+    yield TestClient(Front(create_app(catalog), catalog.settings), raise_server_exceptions=False)
     catalog.close()
 
 

@@ -1,20 +1,28 @@
 from __future__ import annotations
 
+import base64
+import io
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from rae_serve import attributes, labels
+from rae_serve.api import create_app
+from rae_serve.api.front import Front
 from rae_serve.bundle import Bundle
+from rae_serve.catalog import Catalog
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput, NotFound
+from rae_serve.settings import Settings
 
 DIGITS = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
 CLASSES = load_digits().target
+WIDTHS = ("hidden", "prior_hidden", "critic_hidden")
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +95,56 @@ def test_tables_of_both_kinds_say_the_same(folder, tmp_path):
     assert by_csv.images == by_celeba.images == files
     assert np.array_equal(by_csv.has, by_celeba.has)
     assert by_csv.has[:, 0].tolist() == [file.parent.name == "1" for file in files]
+
+
+def test_a_table_names_files_with_their_ending_another_or_none(tmp_path):
+    for name in ("a.png", "b.jpg", "c.png", "c.jpg", "d.e.png", "inside/f.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    table = tmp_path / "labels.csv"
+    table.write_text("name,one\na,1\nb.png,1\nc,1\nc.jpg,1\nd.e,1\nf.jpg,1\ninside/f,0\n,1\n.,1\n")
+    found = labels.from_table(table, tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in found.images]
+    assert names == ["a.png", "b.jpg", "c.jpg", "d.e.png", "inside/f.png", "inside/f.png"]
+    assert found.has[:, 0].tolist() == [True] * 5 + [False]
+
+
+@pytest.fixture(scope="module")
+def colours(tmp_path_factory) -> Path:
+    """A folder `pictures` of colours, and the table that says which are warm, as CelebA's would."""
+    root = tmp_path_factory.mktemp("colours")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(1, 129):
+        warm = bool(rng.random() < 0.5)
+        red, blue = rng.integers((150, 0), (256, 106)) if warm else rng.integers((0, 150), (106, 256))
+        file = root / "pictures" / f"{number:06d}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (89, 109), (int(red), int(rng.integers(256)), int(blue))).save(file)
+        rows.append(f"{number:06d}.jpg {' 1' if warm else '-1'} {' 1' if rng.random() < 0.5 else '-1'}")
+    (root / "list_attr_celeba.txt").write_text("\n".join([str(len(rows)), "Warm Young ", *rows, ""]))
+    return root
+
+
+def test_an_attribute_of_ones_own_pictures_follows_the_strength(colours, command, tmp_path):
+    """From a folder of pictures and CelebA's table of them to /v1/edit."""
+    run, bundle = tmp_path / "run", tmp_path / "bundles" / "mine"
+    small = ("steps=120", "prior_steps=0", "batch_size=16", "filters=4", *(f"{key}=16" for key in WIDTHS))
+    words = [word for setting in small for word in ("--set", setting)]
+    assert command("train", "flexae-folder", "--data", colours / "pictures", "--out", run, *words)[0] == 0
+    assert command("export", run, "--out", bundle)[0] == 0
+    table = colours / "list_attr_celeba.txt"
+    assert command("attributes", bundle, "--data", colours / "pictures", "--labels", table)[0] == 0
+    catalog = Catalog(Settings(bundles=str(bundle), device="cpu"))
+    catalog.load()
+    client = TestClient(Front(create_app(catalog), catalog.settings))
+    picture = base64.b64encode((colours / "pictures" / "000001.png").read_bytes()).decode()
+    for point in ({"image": picture}, {"seed": 5}):
+        body = {"point": point, "attribute": "Warm", "strengths": [-2, -1, 0, 1, 2], "format": "npy"}
+        edited = np.load(io.BytesIO(client.post("/v1/edit", json=body).content)).astype(float)
+        warmth = (edited[..., 0] - edited[..., 2]).mean(axis=(1, 2))
+        assert (np.diff(warmth) > 0).all()
+    catalog.close()
 
 
 @pytest.mark.parametrize(

@@ -90,8 +90,10 @@ def test_too_much_waiting_is_refused_at_once():
             pass
         with pytest.raises(Overloaded, match="2 rows are waiting"):
             batcher(np.zeros((1, 1)))
+        admitted = batcher.submit(np.zeros((1, 1)), admitted=True)
         run.go.set()
         waiting.result(10)
+        admitted.result(10)
     batcher.close()
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from rae_serve import images
 from rae_serve.client import AsyncClient, Client, ServiceError
+from tests.conftest import KEY
 
 
 def test_every_verb_is_the_engines(server, engine, bundle):
@@ -61,3 +62,19 @@ def test_the_asynchronous_client_does_the_same(server, engine):
     assert np.array_equal(again, engine.reconstruct(many[:1]))
     assert np.array_equal(ways[0], engine.sample(1, seed=1)[0])
     assert models[0]["name"] == "digits"
+
+
+def test_a_key_is_sent_where_one_is_asked_for(locked_server, engine):
+    with Client(locked_server, api_key=KEY) as client:
+        assert np.array_equal(client.sample(2, seed=5), engine.sample(2, seed=5))
+    with (
+        Client(locked_server, api_key="another") as client,
+        pytest.raises(ServiceError, match="401: a key is needed"),
+    ):
+        client.models()
+
+    async def models():
+        async with AsyncClient(locked_server, api_key=KEY) as client:
+            return await client.models()
+
+    assert len(asyncio.run(models())) == 1

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +13,7 @@ from rae_serve import noise, parity, paths
 from rae_serve.bundle import Bundle, Parity
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
+from rae_serve.sessions import Graph
 
 
 def test_row_i_of_a_seed_is_one_image(engine):
@@ -27,6 +29,47 @@ def test_pixels_are_the_same_whatever_runs_beside_them(bundle):
     with ThreadPoolExecutor(16) as pool:
         together = list(pool.map(lambda i: engine.sample(1 + i % 5, seed=3, offset=i)[0], range(60)))
     assert np.array_equal(alone, together)
+    engine.close()
+
+
+def test_a_request_alone_has_all_threads_and_several_share_them(bundle, monkeypatch):
+    ran: list[tuple[int, int]] = []  # threads and rows
+    go = threading.Event()
+
+    class Recorder(Graph):
+        def __init__(self, model, device, *, threads, **options):
+            self.threads = 0  # while it warms up
+            super().__init__(model, device, threads=threads, **options)
+            self.threads = threads
+
+        def __call__(self, rows):
+            if self.threads:
+                ran.append((self.threads, len(rows)))
+                assert go.wait(10)
+            return super().__call__(rows)
+
+    monkeypatch.setattr("rae_serve.engine.Graph", Recorder)
+    engine = Engine(bundle, device="cpu", threads=4)
+    first = engine.submit_decode(np.zeros((3, 8)))
+    while not ran:
+        pass
+    second = engine.submit_encode(np.zeros((2, 8, 8, 1), np.uint8))
+    while len(ran) < 2:
+        pass
+    go.set()
+    first.result(10)
+    second.result(10)
+    assert ran == [(4, 3), (2, 2)]
+    while engine._under_way:
+        pass
+    ran.clear()
+    engine.sample(3, seed=1)
+    assert ran == [(4, 3), (4, 3)]
+    while engine._under_way:
+        pass
+    ran.clear()
+    engine.decode(np.zeros((40, 8)))  # its own batches run side by side
+    assert {threads for threads, _ in ran} == {2}
     engine.close()
 
 
@@ -154,6 +197,11 @@ def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, mo
     monkeypatch.setattr(engine._decoder, "_waiting", 8)
     with pytest.raises(Overloaded, match="8 rows are waiting"):
         engine.submit_sample(3, seed=1)
+    monkeypatch.setattr(engine._decoder, "_waiting", 4)
+    with monkeypatch.context() as busy:  # rows on their way to the decoder count as well
+        busy.setattr(engine._draws, "_waiting", 4)
+        with pytest.raises(Overloaded, match="4 rows are waiting"):
+            engine.submit_sample(3, seed=1)
     assert engine.submit_sample(2, seed=1).result(10).shape == (2, 8, 8, 1)
     monkeypatch.undo()
     engine.close()

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -16,9 +17,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from rae_serve import logs, metrics
-from rae_serve.api import create_app
+from rae_serve.api import create_app, front
+from rae_serve.api.front import Front
 from rae_serve.catalog import Catalog
 from rae_serve.engine import Engine
+from rae_serve.errors import InvalidInput
 from rae_serve.settings import Settings
 
 
@@ -26,7 +29,7 @@ from rae_serve.settings import Settings
 def app(bundle):
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_seconds=0.3))
     catalog.load()
-    yield create_app(catalog)
+    yield Front(create_app(catalog), catalog.settings)
     catalog.close()
 
 
@@ -146,6 +149,119 @@ def test_workers_count_together(tmp_path):
         ).stdout
         assert f'rae_serve_dropped_total{{reason="expired"}} {k}.0' in text
         assert 'rae_serve_waiting_rows{graph="prior"} 5.0' in text
+
+
+KEYS = ("first-key", "c2Vjb25k+/==")
+
+
+@pytest.fixture(scope="module")
+def locked(bundle):
+    settings = Settings(
+        bundles=str(bundle.path), device="cpu", api_keys=",".join(KEYS), cors_origins="https://page.example"
+    )
+    catalog = Catalog(settings)
+    catalog.load()
+    app = create_app(catalog)
+    for middleware, options in reversed(front.around(settings)):
+        app = middleware(app, **options)
+    yield TestClient(app, raise_server_exceptions=False)
+    catalog.close()
+
+
+def bearing(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_any_of_the_keys_opens(locked, key):
+    assert locked.post("/v1/sample", json={}, headers=bearing(key)).status_code == 200
+    assert locked.get("/metrics", headers={"authorization": f"bearer  {key}"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, bearing(""), bearing("first"), bearing("first-key2"), {"Authorization": "Basic first-key"}]
+)
+@pytest.mark.parametrize("path", ["/v1/sample", "/metrics", "/nothing", "/v1/models", "/uiv1", "/x/ui/", "/encode"])
+def test_without_a_key_there_is_nothing(locked, path, headers):
+    answer = locked.post(path, content=b"x" * 10, headers=headers)
+    assert answer.status_code == 401
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"].startswith('Bearer realm="rae-serve"')
+    assert ("invalid_token" in answer.headers["www-authenticate"]) == ("Bearer" in headers.get("Authorization", ""))
+    assert answer.headers["x-request-id"]
+    assert "Authorization: Bearer" in answer.json()["detail"]
+
+
+def test_what_needs_no_key_gives_away_no_model(locked):
+    for path in ("/", "/ui/", "/ui/main.js", "/docs", "/openapi.json"):
+        answer = locked.get(path)
+        assert answer.status_code == 200
+        assert "digits" not in answer.text
+    document = locked.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
+    assert document["security"] == [{"key": []}]
+    assert "401" in document["paths"]["/v1/models"]["get"]["responses"]
+
+
+def test_a_server_without_keys_asks_for_none(client):
+    assert "security" not in client.get("/openapi.json").json()
+    assert client.get("/v1/models", headers=bearing("any")).status_code == 200
+
+
+def test_keys_are_never_shown(locked, caplog, monkeypatch):
+    with caplog.at_level(logging.DEBUG):
+        for key in (KEYS[0], "wrong-key"):
+            locked.post("/v1/sample", json={"n": 0}, headers=bearing(key))
+    log = "".join(logs.JsonLines().format(record) for record in caplog.records)
+    assert '"status": 401' in log
+    assert '"status": 422' in log
+    assert "-key" not in log
+    assert "-key" not in repr(Settings(api_keys=KEYS[0]))
+    for bad in ("good-key,bad key", "", "bad-key,"):
+        monkeypatch.setenv("RAE_SERVE_API_KEYS", bad)
+        with pytest.raises(InvalidInput, match=r"RAE_SERVE_API_KEYS: .*must be one or more") as raised:
+            Settings.from_environment()
+        assert "-key" not in str(raised.value)
+
+
+def test_pages_of_named_sites_alone_may_read_answers(locked, client):
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization, content-type"}
+    for origin, allowed in (("https://page.example", True), ("https://other.example", False)):
+        for answer in (
+            locked.options("/v1/sample", headers={"Origin": origin, **asked}),
+            locked.post("/v1/sample", json={}, headers={"Origin": origin, **bearing(KEYS[0])}),
+            locked.post("/v1/sample", json={}, headers={"Origin": origin}),
+        ):
+            assert ("access-control-allow-origin" in answer.headers) == allowed
+    answer = client.post("/v1/sample", json={}, headers={"Origin": "https://page.example"})
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_origins_are_checked(monkeypatch):
+    monkeypatch.setenv("RAE_SERVE_CORS_ORIGINS", "page.example")
+    with pytest.raises(InvalidInput, match=r"RAE_SERVE_CORS_ORIGINS: .*https://example\.org"):
+        Settings.from_environment()
+
+
+def test_a_body_is_limited_whatever_it_is_for(app):
+    """As it comes, since it may come without its length."""
+    part = {"type": "http.request", "body": b"0" * 10_000_000, "more_body": True}
+    sent = asyncio.run(converse(app, [part, part]))
+    assert sent[0]["status"] == 413
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+def test_a_client_who_leaves_amid_its_body_reaches_no_model(app, blocked):
+    part = {"type": "http.request", "body": b"{", "more_body": True}
+    sent = asyncio.run(converse(app, [part, {"type": "http.disconnect"}]))
+    assert sent[0]["status"] == 499
+    assert not blocked
+
+
+def test_forms_never_reach_the_disk(client, monkeypatch):
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", None)
+    answer = client.post("/v1/encode", files={"images": ("large.png", b"0" * 3_000_000, "image/png")})
+    assert answer.status_code == 422
 
 
 def test_every_setting_is_documented():

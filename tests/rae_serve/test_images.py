@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rae_serve import images
 from rae_serve.errors import InvalidInput
@@ -66,6 +66,32 @@ def test_exif_orientation_is_applied():
     assert np.array_equal(turned[..., 0], np.asarray(picture)[::-1, ::-1])
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_is_undone_as_pillow_does(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)).save(buffer, "PNG", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue()))))
+    prepared = Preprocessing(height=8, width=8, mode="L")(images.read(buffer.getvalue()))
+    assert np.array_equal(prepared[..., 0], upright)
+
+
+def test_a_picture_whose_metadata_are_damaged_is_a_picture():
+    buffer = io.BytesIO()
+    ramp(8, 8).save(buffer, "PNG", exif=b"MM\0\xff\0\0\0\x08")
+    prepared = Preprocessing(height=8, width=8, mode="L")(images.read(buffer.getvalue()))
+    assert np.array_equal(prepared[..., 0], np.asarray(ramp(8, 8)))
+
+
+@pytest.mark.parametrize("crop", ["center", "none"])
+def test_every_size_can_be_prepared(crop):
+    prepare = Preprocessing(height=28, width=28, mode="L", crop=crop)
+    for side in (1, 2, 29, 58, 116, 123, 225):  # 28 · (29 / 28) is more than 29
+        for size in ((side, side), (side, 300), (300, side)):
+            assert prepare(Image.new("L", size, 9)).max() == 9
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", png(ramp(64, 64))[:-40], png(ramp(64, 64))[:60]])
 def test_what_is_no_whole_picture_is_refused(data):
     with pytest.raises(InvalidInput, match=r"^photo: is no readable picture"):
@@ -94,6 +120,15 @@ def test_lossless_encodings_keep_every_pixel(channels, encoding):
     pixels = np.random.default_rng(1).integers(0, 256, (16, 12, channels), dtype=np.uint8)
     decoded = Image.open(io.BytesIO(images.encode(pixels, encoding)))
     assert np.array_equal(Preprocessing(height=16, width=12, mode="L" if channels == 1 else "RGB")(decoded), pixels)
+
+
+@pytest.mark.parametrize(("encoding", "side"), [("webp", 16383), ("jpeg", 65500)])
+def test_a_picture_too_large_for_its_format_is_refused(encoding, side):
+    pixels = np.zeros((1, side + 1, 1), np.uint8)
+    assert Image.open(io.BytesIO(images.encode(pixels[:, 1:], encoding))).width == side
+    with pytest.raises(InvalidInput, match=f"format: {encoding} has at most {side} pixels a side") as raised:
+        images.encode(pixels, encoding)
+    assert raised.value.field == "format"
 
 
 def test_a_zip_is_the_same_bytes_every_time():

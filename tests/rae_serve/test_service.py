@@ -17,7 +17,7 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT, serving
+from tests.conftest import KEY, ROOT, serving
 
 
 def test_images_over_http(server, engine):
@@ -61,6 +61,28 @@ def test_probes_and_metrics_answer(server):
     text = httpx.get(f"{server}/metrics").text
     assert 'rae_serve_requests_total{method="POST",route="/v1/sample",status="200"}' in text
     assert "rae_serve_models 1.0" in text
+
+
+def test_keys_guard_bentomls_own_endpoints_and_no_probe(locked_server, engine):
+    for path in ("/livez", "/readyz", "/healthz"):
+        assert httpx.get(locked_server + path).status_code == 200
+    for path in ("/generate", "/encode", "/decode", "/schema.json", "/metrics"):
+        assert httpx.post(locked_server + path, json={}).status_code == 401
+    with bentoml.SyncHTTPClient(locked_server, token=KEY) as client:
+        images = np.asarray(client.generate(n=3, seed=5), np.uint8)
+    assert np.array_equal(images, engine.sample(3, seed=5))
+
+
+def test_the_tensor_verbs_have_the_same_limits(server):
+    answer = httpx.post(f"{server}/generate", content=b"0" * 17_000_000)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_the_tensor_verbs_take_no_form(server):
+    answer = httpx.post(f"{server}/encode", content=b"x", headers={"Content-Type": "multipart/form-data"})
+    assert answer.status_code == 415
+    assert answer.headers["content-type"] == "application/problem+json"
 
 
 def test_a_server_without_bundles_ends_at_once(tmp_path):

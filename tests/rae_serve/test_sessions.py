@@ -5,7 +5,15 @@ import onnxruntime
 import pytest
 
 from rae_serve import sessions
+from rae_serve.bundle import Bundle
 from rae_serve.sessions import FixedBatch
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Bundle:
+    """Large enough for ONNX Runtime to share a single row's work among threads."""
+    return Bundle.load(ROOT / "exported" / "flexae-mnist-small")
 
 
 def test_sizes_grow_to_the_largest():
@@ -24,6 +32,23 @@ def test_a_padded_batch_is_its_rows(bundle, engine, graph):
     assert np.array_equal(batch(rows[:4]), run(rows[:4]))
     assert np.array_equal(batch(rows[4:]), run(rows[4:]))
     assert np.array_equal(batch(rows[:1]), run(rows[:1]))
+
+
+@pytest.mark.parametrize("graph", ["prior", "decoder", "encoder"])
+def test_threads_never_show_in_the_bits(shipped, graph):
+    """At sizes where the work is shared out among threads, and at those where it is not."""
+    one, several = (
+        sessions.Graph(shipped.graph(graph), "cpu", device_id=0, threads=threads, sizes=()) for threads in (1, 4)
+    )
+    rng = np.random.default_rng(0)
+    for n in (1, 2, 3, 7, 16, 33, 64):
+        if graph == "encoder":
+            rows = rng.integers(0, 256, (n, *shipped.manifest.image.shape), dtype=np.uint8)
+        else:
+            dim = shipped.manifest.noise.dim if graph == "prior" else shipped.manifest.latent.dim
+            rows = rng.standard_normal((n, dim), dtype=np.float32)
+        assert np.array_equal(one(rows), several(rows))
+        assert np.array_equal(one(rows), np.concatenate([several(row[None]) for row in rows]))
 
 
 @pytest.mark.gpu

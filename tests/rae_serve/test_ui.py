@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from rae_serve import images
+from tests.conftest import KEY
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -171,6 +172,29 @@ def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, tm
     figure = page.locator("figure", has=page.get_by_alt_text("Reconstructed"))
     figure.get_by_role("button", name="Copy curl").click()
     assert np.array_equal(run(clipboard(page), tmp_path), expected)
+
+
+@browser_needed
+def test_the_page_asks_for_a_key_once(browser, locked_server, engine, tmp_path, monkeypatch):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.goto(f"{locked_server}/ui/#gallery?seed=11")
+    for key, question in (("wrong", "asks for a key"), (KEY, "does not know this key")):
+        page.get_by_role("dialog", name="Key").get_by_text(question).wait_for()
+        page.get_by_label("Key").last.fill(key)
+        page.keyboard.press("Enter")
+    assert np.array_equal(shown(page, "Seed 11, row 5"), engine.sample(1, seed=11, offset=5)[0, ..., 0])
+    page.get_by_title("Seed 11, row 5").click()
+    page.get_by_role("button", name="Copy curl").click()
+    assert KEY not in clipboard(page)
+    monkeypatch.setenv("RAE_SERVE_KEY", KEY)
+    command = ["bash", "-c", f"{clipboard(page)} --silent --fail"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "image.png")), shown(page, "Seed 11, row 5"))
+    page.goto(f"{locked_server}/ui/#explore")  # and is not asked again
+    loaded(page, "The latent, decoded")
+    context.close()
 
 
 @browser_needed

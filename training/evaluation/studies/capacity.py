@@ -14,8 +14,8 @@ from training.evaluation.studies.training import Study
 from training.evaluation.studies.twins import SYSTEMS, Twins
 
 CAPACITIES: Final = {
-    "synthetic-8": (4, 8, 12, 16, 24, 32),
-    "synthetic-16": (8, 16, 24, 32, 48, 64),
+    "synthetic-8": (4, 8, 12, 16, 32),
+    "synthetic-16": (8, 16, 24, 32, 64),
     "mnist": (8, 16, 32, 48, 64),
     "digits": (4, 12, 24),
 }

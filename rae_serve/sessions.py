@@ -31,8 +31,8 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Threads that spin between a run's operators halve a lone picture's time; after it, they would take a core
-        # from everything else.
+        # Threads that spin between a run's operators spare a lone picture the time to wake them; after it, they would
+        # take a core from everything else.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device, device_id))
         used = self._session.get_providers()

@@ -49,6 +49,9 @@ class Autoencoder(nn.Module):
         """
         raise NotImplementedError
 
+    def start_prior(self, codes: Tensor) -> None:
+        """What comes before the further steps of the prior, once, given all codes [N, m]: for most models nothing."""
+
     def prior_updates(self, codes: Iterator[Tensor], progress: float) -> Iterator[Update]:
         """One further step of the prior alone, on codes [B, m] of the finished encoder, for models that have it."""
         raise NotImplementedError

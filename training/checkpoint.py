@@ -94,11 +94,14 @@ def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def unflatten(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what `flatten` gave back into an optimiser of the same parameters."""
+    """Put what `flatten` gave back into an optimiser of the same parameters; moments lie in memory as those do."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, entry = key.split("/")
-        state.setdefault(int(index), {})[entry] = value
+        like = parameters[int(index)]
+        moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+        state.setdefault(int(index), {})[entry] = moment
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

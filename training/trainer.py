@@ -53,7 +53,8 @@ class Trainer:
         self.device = device
         torch.manual_seed(recipe.seed)
         height, width, channels = dataset.preprocessing.shape
-        self.model = recipe.build((channels, height, width)).to(device)
+        # Channels last: an update on 64 × 64 images then takes three quarters of the time on a CPU.
+        self.model = recipe.build((channels, height, width)).to(device, memory_format=torch.channels_last)
         if recipe.prior_steps and type(self.model).prior_updates is Autoencoder.prior_updates:
             raise InvalidInput("prior_steps", f"{recipe.model} has no further steps of its prior: leave it at 0")
         self.optimizers = self.model.optimizers()
@@ -192,6 +193,7 @@ class Trainer:
         self.stage_step, self.stage_seconds = 0, 0.0
         if not self.finished:
             self.batches = self._stage_batches()
+            self.model.start_prior(torch.from_numpy(self.batches.rows).to(self.device))
 
     def _stage_batches(self) -> Batches:
         recipe = self.recipe
@@ -280,9 +282,8 @@ class Trainer:
 def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
     """One step of an optimiser down the sum of the terms, with gradients for its own parameters only."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    total = torch.stack(list(terms.values())).sum()
-    for parameter, gradient in zip(parameters, torch.autograd.grad(total, parameters), strict=True):
-        parameter.grad = gradient
+    # Not autograd.grad: its gradients may lie in memory in another order than the parameters, as fused Adam forbids.
+    torch.stack(list(terms.values())).sum().backward(inputs=parameters)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

@@ -174,6 +174,22 @@ class TestFlexAE:
         sampled = model.eval().prior(torch.randn(500, 6)).mean().item()
         assert abs(sampled - 3.0) < 0.5 * abs(untrained - 3.0)
 
+    @pytest.mark.parametrize("average", [0.0, 0.9])
+    def test_a_whitened_prior_starts_at_the_gaussian_of_the_codes(self, average):
+        torch.manual_seed(0)
+        model = FlexAE(SHAPE, **SMALL["flexae"], average=average, prior_whitened=True)
+        mix = torch.tensor([[2.0, 0.0, 0.0, 0.0], [1.0, 0.1, 0.0, 0.0], [0.0, 0.5, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
+        codes = 3.0 + torch.randn(5000, 4) @ mix.T  # correlated, of unlike widths, one of them unused
+        before = model.critic[0].weight.clone()
+        model.start_prior(codes)
+        sampled = model.eval().prior(torch.randn(50_000, 6))
+        torch.testing.assert_close(sampled.mean(dim=0), codes.mean(dim=0), atol=0.05, rtol=0)
+        torch.testing.assert_close(torch.cov(sampled.T), torch.cov(codes.T), atol=0.2, rtol=0.05)
+        torch.testing.assert_close(torch.cov(model.prior.whiten(codes).T)[:3, :3], torch.eye(3), atol=1e-3, rtol=0)
+        noise = torch.randn(8, 6)
+        torch.testing.assert_close(model.prior.whiten(model.prior(noise)), model.prior.white(noise), atol=1e-3, rtol=0)
+        assert not torch.equal(model.critic[0].weight, before)
+
     def test_evaluation_samples_by_the_averaged_weights(self):
         prior = FlexAE(SHAPE, **SMALL["flexae"], average=0.5).prior
         noise = torch.randn(4, 6)

@@ -58,7 +58,7 @@ def test_a_run_leaves_what_one_expects(run):
 
 @pytest.mark.parametrize("stop_at", [7, 30, 33])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_at):
-    overrides = ("prior_steps=8", "prior_batch_size=32", "decay=0.5")
+    overrides = ("prior_steps=8", "prior_batch_size=32", "prior_whitened=true", "average=0.9", "decay=0.5")
     start(tmp_path / "whole", *overrides).fit()
     stopped = start(tmp_path / "stopped", *overrides)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from training.autoencoder import Autoencoder, Update
 from training.losses import gradient_penalty, sum_squared_error
-from training.networks import ImageShape, conv_decoder, conv_encoder, mlp
+from training.networks import ImageShape, conv_decoder, conv_encoder, glorot, mlp
 from training.priors import Generator
 
 
@@ -49,11 +49,14 @@ class FlexAE(Autoencoder):
         prior_critic_lr: PositiveFloat = 2e-4,
         prior_critic_steps: PositiveInt = 1,
         prior_penalty: NonNegativeFloat = 1.0,
+        prior_whitened: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
-        self.prior = Generator(latent_dim, noise_dim or latent_dim, prior_hidden, prior_layers, average)
+        self.prior = Generator(
+            latent_dim, noise_dim or latent_dim, prior_hidden, prior_layers, average=average, whitened=prior_whitened
+        )
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
         self.critic_steps = critic_steps
         self.penalty = penalty
@@ -91,24 +94,30 @@ class FlexAE(Autoencoder):
             yield "critic", self._critic_terms(self.codes(x), noise, self.penalty)
         yield from self._matching(x, noise)
 
+    def start_prior(self, codes: Tensor) -> None:
+        """Where the prior is to be whitened, it and the critic start afresh, at the Gaussian of the codes."""
+        if self.prior.whitened:
+            self.prior.start_at(codes)
+            glorot(self.critic)
+
     def prior_updates(self, codes: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        """Generator and critic go on against codes that no longer move.
+        """Generator and critic go on against codes that no longer move, in the prior's own coordinates.
 
         Ours, not the paper's: what the prior lacks after the joint training is steps, and here they are cheap.
         """
         for _ in range(self.prior_critic_steps):
-            real = next(codes)
+            real = self.prior.whiten(next(codes))
             noise = self.prior.noise(len(real))
             yield "prior_critic", self._critic_terms(real, noise, self.prior_penalty)
-        yield "prior_generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
+        yield "prior_generator", {"adversarial": -self.critic(self.prior.white(noise)).mean()}
         self.prior.update_average()
 
     def _reconstruction(self, x: Tensor) -> Update:
         return "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
 
     def _critic_terms(self, real: Tensor, noise: Tensor, penalty: float) -> dict[str, Tensor]:
-        """The Wasserstein-1 distance by the critic's sign, codes being real, and the gradient penalty."""
-        fake = self.prior(noise).detach()
+        """The Wasserstein-1 distance by the critic's sign, `real` being codes, and the gradient penalty."""
+        fake = self.prior.white(noise).detach()
         return {
             "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
             "penalty": penalty * gradient_penalty(self.critic, real, fake),
@@ -116,6 +125,6 @@ class FlexAE(Autoencoder):
 
     def _matching(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
         """Generator and encoder approach each other, on the last critic step's images and noise."""
-        yield "generator", {"adversarial": -self.critic(self.prior(noise)).mean()}
+        yield "generator", {"adversarial": -self.critic(self.prior.white(noise)).mean()}
         self.prior.update_average()
         yield "encoder", {"adversarial": self.critic(self.codes(x, gradient=True)).mean()}

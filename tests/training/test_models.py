@@ -187,7 +187,9 @@ class TestFlexAE:
         torch.testing.assert_close(torch.cov(sampled.T), torch.cov(codes.T), atol=0.2, rtol=0.05)
         torch.testing.assert_close(torch.cov(model.prior.whiten(codes).T)[:3, :3], torch.eye(3), atol=1e-3, rtol=0)
         noise = torch.randn(8, 6)
-        torch.testing.assert_close(model.prior.whiten(model.prior(noise)), model.prior.white(noise), atol=1e-3, rtol=0)
+        torch.testing.assert_close(
+            model.prior.whiten(model.prior(noise)), model.prior.white(noise), atol=1e-3, rtol=0
+        )
         assert not torch.equal(model.critic[0].weight, before)
 
     def test_evaluation_samples_by_the_averaged_weights(self):

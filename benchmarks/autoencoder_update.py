@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.mnist_classifier import mnist
 from rae_serve.images import Preprocessing
@@ -81,29 +81,16 @@ def pythae(dataset: Dataset, steps: int) -> float:
     """Seconds of so many steps of pythae's BaseTrainer on its AE with our networks."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import AE, AEConfig
-    from pythae.models.base.base_utils import ModelOutput
-    from pythae.models.nn import BaseDecoder, BaseEncoder
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
 
+    from benchmarks.pythae_networks import Decoder, Encoder
+
     networks = fresh_model()
-
-    class Encoder(BaseEncoder):
-        def __init__(self) -> None:
-            nn.Module.__init__(self)
-            self.network = networks.encoder
-
-        def forward(self, x: Tensor) -> ModelOutput:
-            return ModelOutput(embedding=self.network(x))
-
-    class Decoder(BaseDecoder):
-        def __init__(self) -> None:
-            nn.Module.__init__(self)
-            self.network = networks.decoder
-
-        def forward(self, z: Tensor) -> ModelOutput:
-            return ModelOutput(reconstruction=self.network(z))
-
-    model = AE(AEConfig(input_dim=(1, 28, 28), latent_dim=16), encoder=Encoder(), decoder=Decoder())
+    model = AE(
+        AEConfig(input_dim=(1, 28, 28), latent_dim=16),
+        encoder=Encoder(networks.encoder),
+        decoder=Decoder(networks.decoder),
+    )
 
     def epoch_of(count: int) -> float:
         images = to_tensor(dataset.images[: count * BATCH], CPU)

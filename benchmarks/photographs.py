@@ -1,0 +1,120 @@
+"""A folder of photographs: our generations and reconstructions beside pythae's, after training for as long.
+
+    pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
+    rae-serve train flexae-folder --data photos --minutes 60 --out runs/photos
+    python -m benchmarks.photographs runs/photos --test other-photos --minutes 60
+
+pythae's RAE-L2 with a mixture of 10 Gaussians on its codes gets the run's images, networks, batch and autoencoder's
+learning rate. Fréchet distances on our CIFAR-10 network's features, against the photographs in the folder --test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pythae.data.datasets import BaseDataset
+from pythae.models import RAE_L2, RAE_L2_Config
+from pythae.samplers import GaussianMixtureSampler, GaussianMixtureSamplerConfig
+from pythae.trainers import CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
+from pythae.trainers.training_callbacks import TrainingCallback
+from torch import Tensor
+
+from benchmarks.pythae_networks import Decoder, Encoder
+from rae_serve import images as pictures
+from rae_serve.images import Pixels
+from training import data
+from training.data import to_pixels, to_tensor
+from training.evaluation.features import features, network
+from training.evaluation.metrics import frechet_distance
+from training.evaluation.subject import RunSubject
+from training.recipe import Recipe
+from training.runs import Run, load_data
+
+CPU = torch.device("cpu")
+
+
+class TimeIsUp(Exception):
+    """The budget is spent."""
+
+
+class Budget(TrainingCallback):
+    """Ends pythae's training, which knows epochs only, after so many minutes."""
+
+    def __init__(self, minutes: float) -> None:
+        self.ends = time.monotonic() + 60.0 * minutes
+        self.steps = 0
+
+    def on_train_step_end(self, training_config: object, **_: Any) -> None:
+        self.steps += 1
+        if time.monotonic() > self.ends:
+            raise TimeIsUp
+
+
+def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pixels, Pixels, int]:
+    """As many generated images as test images, those reconstructed, and the steps of training."""
+    torch.manual_seed(0)
+    ours = recipe.build(tuple(x.shape[1:]))
+    latent_dim, rate = recipe.parameters["latent_dim"], recipe.parameters["autoencoder_lr"]
+    config = RAE_L2_Config(input_dim=tuple(x.shape[1:]), latent_dim=latent_dim)
+    model = RAE_L2(config, Encoder(ours.encoder), Decoder(ours.decoder))
+    budget = Budget(minutes)
+    with tempfile.TemporaryDirectory() as folder:
+        training = CoupledOptimizerTrainerConfig(
+            output_dir=folder,
+            per_device_train_batch_size=recipe.batch_size,
+            num_epochs=1_000_000,
+            encoder_learning_rate=rate,
+            decoder_learning_rate=rate,
+            no_cuda=True,
+        )
+        trainer = CoupledOptimizerTrainer(
+            model=model,
+            train_dataset=BaseDataset(x, torch.zeros(len(x))),
+            training_config=training,
+            callbacks=[budget],
+        )
+        with contextlib.suppress(TimeIsUp):
+            trainer.train()
+    model = trainer.model.eval()
+    sampler = GaussianMixtureSampler(model, GaussianMixtureSamplerConfig(n_components=10))
+    sampler.fit(x)
+    generated = sampler.sample(num_samples=len(test), batch_size=250, return_gen=True)
+    with torch.no_grad():
+        reconstructed = torch.cat([ours.decoder(ours.encoder(part)) for part in test.split(250)])
+    return to_pixels(generated.cpu()).numpy(), to_pixels(reconstructed).numpy(), budget.steps
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("run", type=Path)
+    arguments.add_argument("--test", required=True, help="a folder of photographs that the run has not seen")
+    arguments.add_argument("--minutes", type=float, required=True, help="for pythae's training")
+    given = arguments.parse_args()
+    run = Run.open(given.run)
+    dataset = load_data(run.recipe, run.source)
+    test = np.asarray(data.load(given.test, "folder", shape=run.preprocessing.model_dump()).images)
+    train = np.asarray(dataset.images[dataset.train])
+    look = network("cifar10", CPU)
+    reference = features(look, test)
+
+    def show(name: str, images: Pixels) -> None:
+        """The distance, and a grid to look at, in the run's folder."""
+        print(f"{name:40} {frechet_distance(features(look, images), reference):6.2f}", flush=True)
+        (given.run / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
+
+    subject = RunSubject(run, CPU)
+    show("training images", train[: len(test)])
+    show("ours generated", subject.decode(subject.latents(len(test), 0)))
+    show("ours reconstructed", subject.decode(subject.encode(test)))
+    show("ours training images reconstructed", subject.decode(subject.encode(train[: len(test)])))
+    generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)
+    show("pythae generated", generated)
+    show("pythae reconstructed", reconstructed)
+    print(f"pythae made {steps:,} steps")

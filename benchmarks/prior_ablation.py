@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "3 critic steps": {"prior_critic_steps": 3},
     "penalty 10": {"prior_penalty": 10.0},
     "critic as fast as generator": {"prior_critic_lr": 5e-4},
+    "whitened, and from the codes' Gaussian": {"prior_whitened": True},
 }
 
 
@@ -57,6 +58,7 @@ def refine(run: Run, codes: np.ndarray, keys: dict[str, Any], updates: int) -> A
     trained, _ = run.load()
     model.load_state_dict(trained.state_dict(), strict=False)
     optimizers = model.train().optimizers()
+    model.start_prior(torch.from_numpy(codes))
     batches = Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, 0, CPU)
     for step in range(updates):
         for name, terms in model.prior_updates(batches, step / updates):
@@ -78,7 +80,7 @@ if __name__ == "__main__":
     def show(name: str, images: Pixels, seconds: float) -> None:
         features, probabilities = classifier.look(images)
         distance, top = frechet_distance(features, reference), probabilities.max(1).mean()
-        print(f"{name:32} FD {distance:6.2f}   top probability {top:.3f}   {seconds:4.0f} s", flush=True)
+        print(f"{name:40} FD {distance:6.2f}   top probability {top:.3f}   {seconds:4.0f} s", flush=True)
 
     model, _ = joint.load()
     codes = encode_all(model, train_images, np.arange(len(train_images)), CPU)

@@ -23,6 +23,7 @@ from rae_serve.images import Pixels
 from training import checkpoint
 from training.autoencoder import Autoencoder, Update
 from training.data import Batches, Dataset, to_pixels, to_tensor
+from training.memory import freed_memory_kept
 from training.recipe import Recipe
 
 # The joint training, then further steps of the prior alone, on cached codes.
@@ -138,7 +139,11 @@ class Trainer:
         """
         self.run.mkdir(parents=True, exist_ok=True)
         try:
-            with _quiet_threads(), SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board:
+            with (
+                freed_memory_kept(),
+                _quiet_threads(),
+                SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board,
+            ):
                 self._loop(report, board)
         except OSError as error:
             raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None

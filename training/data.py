@@ -59,17 +59,26 @@ class Batches(Iterator[Tensor]):
     """Endless shuffled batches of the rows at `index`. Batch k is a function of (seed, k): `drawn` is all its state.
 
     Every epoch has its own order and leaves out the rows that fill no whole batch. uint8 images [N, H, W, C]
-    come as float32 [B, C, H, W] in [0, 1]; other rows come as they are.
+    come as float32 [B, C, H, W] in [0, 1], each with even odds mirrored left to right where `flip` says so; other
+    rows come as they are.
     """
 
     def __init__(
-        self, rows: npt.NDArray[Any], index: Index, batch_size: int, seed: int, device: torch.device
+        self,
+        rows: npt.NDArray[Any],
+        index: Index,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        *,
+        flip: bool = False,
     ) -> None:
         self.rows = rows
         self.index = index
         self.batch_size = min(batch_size, len(index))
         self.seed = seed
         self.device = device
+        self.flip = flip
         self.drawn = 0
         self._epoch = -1
         self._order = index
@@ -80,7 +89,12 @@ class Batches(Iterator[Tensor]):
             self._epoch = epoch
             self._order = np.random.default_rng([self.seed, epoch]).permutation(self.index)
         self.drawn += 1
-        return to_tensor(self.rows[self._order[k * self.batch_size : (k + 1) * self.batch_size]], self.device)
+        rows = self.rows[self._order[k * self.batch_size : (k + 1) * self.batch_size]]
+        if self.flip:
+            # k + 1: numpy takes [seed, epoch, 0] for [seed, epoch], which the order is drawn by.
+            mirrored = np.random.default_rng([self.seed, epoch, k + 1]).random(len(rows)) < 0.5
+            rows[mirrored] = rows[mirrored, :, ::-1]
+        return to_tensor(rows, self.device)
 
 
 def to_tensor(rows: npt.NDArray[Any], device: torch.device) -> Tensor:

@@ -56,6 +56,9 @@ class Recipe(BaseModel):
     crop: Literal["none", "center"] | PositiveInt | None = None
     resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = None
     background: Annotated[int, Field(ge=0, le=255)] | None = None
+    horizontal_flip: bool = Field(
+        False, description="Show images mirrored half of the time: for photographs, not for letters or digits."
+    )
     prior_steps: NonNegativeInt = Field(0, description="Further steps of the prior alone, on cached codes.")
     prior_batch_size: Annotated[int, Field(ge=2)] = 256
     prior_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(

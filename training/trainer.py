@@ -201,13 +201,15 @@ class Trainer:
             self.model.start_prior(torch.from_numpy(self.batches.rows).to(self.device))
 
     def _stage_batches(self) -> Batches:
-        recipe = self.recipe
+        recipe, images, train = self.recipe, self.dataset.images, self.dataset.train
         if self.stage == 0:
-            rows, index, size = self.dataset.images, self.dataset.train, recipe.batch_size
-        else:
-            rows = encode_all(self.model, self.dataset.images, self.dataset.train, self.device)
-            index, size = np.arange(len(rows)), recipe.prior_batch_size
-        return Batches(rows, index, size, recipe.seed, self.device)
+            flip = recipe.horizontal_flip
+            return Batches(images, train, recipe.batch_size, recipe.seed, self.device, flip=flip)
+        codes = encode_all(self.model, images, train, self.device)
+        if recipe.horizontal_flip:
+            mirrored = encode_all(self.model, images[:, :, ::-1], train, self.device)
+            codes = np.concatenate([codes, mirrored])
+        return Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, recipe.seed, self.device)
 
     def _diverged(self, term: str, value: float) -> None:
         last = checkpoint.latest(self.checkpoints)

@@ -146,6 +146,24 @@ def test_batches_are_a_function_of_seed_and_number():
     assert not torch.equal(next(Batches(rows, index, 8, 4, CPU)), drawn[0])
 
 
+def test_flipped_batches_mirror_half_of_the_images_and_nothing_else():
+    rows = np.random.default_rng(0).integers(0, 256, (64, 3, 5, 2), dtype=np.uint8)
+    before, index = rows.copy(), np.arange(64)
+    plain, flipped = Batches(rows, index, 64, 3, CPU), Batches(rows, index, 64, 3, CPU, flip=True)
+    counts = []
+    for _ in range(20):
+        x, y = next(plain), next(flipped)
+        mirrored = [not torch.equal(one, other) for one, other in zip(x, y, strict=True)]
+        assert torch.equal(torch.where(torch.tensor(mirrored)[:, None, None, None], x.flip(3), x), y)
+        counts.append(sum(mirrored))
+    assert 0.4 < np.mean(counts) / 64 < 0.6
+    assert len(set(counts)) > 1
+    assert np.array_equal(rows, before)
+    again = Batches(rows, index, 64, 3, CPU, flip=True)
+    again.drawn = 19
+    assert torch.equal(next(again), y)
+
+
 def test_pixels_to_tensors_and_back():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 2), dtype=np.uint8)
     x = data.to_tensor(pixels, CPU)

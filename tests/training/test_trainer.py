@@ -18,7 +18,7 @@ from rae_serve.errors import InvalidInput, RunError
 from training import checkpoint, trainer
 from training import recipe as recipes
 from training.runs import Run, flat, load_data
-from training.trainer import Interrupted, Trainer
+from training.trainer import Interrupted, Trainer, encode_all
 
 CPU = torch.device("cpu")
 TINY = ("filters=4", "hidden=16", "prior_hidden=16", "critic_hidden=16")
@@ -59,6 +59,7 @@ def test_a_run_leaves_what_one_expects(run):
 @pytest.mark.parametrize("stop_at", [7, 30, 33])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_at):
     overrides = ("prior_steps=8", "prior_batch_size=32", "prior_whitened=true", "average=0.9", "decay=0.5")
+    overrides += ("horizontal_flip=true",)
     start(tmp_path / "whole", *overrides).fit()
     stopped = start(tmp_path / "stopped", *overrides)
 
@@ -73,6 +74,16 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_
     assert resumed.step == stop_at
     resumed.fit()
     assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
+
+
+def test_the_prior_of_flipped_images_sees_the_codes_of_both(tmp_path):
+    made = start(tmp_path / "run", "steps=1", "prior_steps=1", "horizontal_flip=true")
+    made.fit()
+    images = made.dataset.images[made.dataset.train]
+    mirrored = encode_all(made.model, np.ascontiguousarray(images[:, :, ::-1]), np.arange(len(images)), CPU)
+    assert len(made.batches.rows) == 2 * len(images)
+    np.testing.assert_allclose(made.batches.rows[len(images) :], mirrored, atol=1e-6)
+    assert not np.allclose(made.batches.rows[: len(images)], mirrored, atol=1e-2)
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):

@@ -186,6 +186,8 @@ def test_data_that_cannot_be(engine, folder, tmp_path):
 
 def test_the_command_keeps_them_in_the_bundle(command, bundle, copy, folder):
     assert command("attributes", copy, "--data", folder)[0] == 0
+    source = next(iter(Bundle.load(copy).manifest.attributes.values())).source
+    assert source.endswith(f" of {folder.name}")  # and not where it lay
     assert command("attributes", copy, "--data", "digits", "--method", "linear")[0] == 0
     annotated = Bundle.load(copy)  # whose hashes are true
     assert annotated.manifest.digest == bundle.manifest.digest

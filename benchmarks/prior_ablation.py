@@ -30,7 +30,6 @@ from training.trainer import descend, encode_all, reconstruct
 
 CPU = torch.device("cpu")
 COUNT = 10_000
-RECIPE = "flexae-mnist-small"
 VARIANTS: dict[str, dict[str, Any]] = {
     "the recipe": {},
     "without the average of weights": {"average": 0.0},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
@@ -25,12 +24,11 @@ _CHUNK: Final = 256
 _NEWTON_STEPS: Final = 25  # logistic regression converges in fewer than ten
 
 
-def find(engine: Engine, labelled: Labelled, method: Method, data: str) -> dict[str, Attribute]:
+def find(engine: Engine, labelled: Labelled, method: Method) -> dict[str, Attribute]:
     """A direction for every attribute of labelled images. Raises InvalidInput where one has too few of a class."""
     labelled = labelled.thinned()
     codes, rows = _encoded(engine, labelled)
     has = labelled.has[rows]
-    known_as = Path(data).absolute().name  # without the folders above it: a bundle travels
     found = {}
     for k, name in enumerate(labelled.names):
         yes, no = int(has[:, k].sum()), int((~has[:, k]).sum())
@@ -38,7 +36,7 @@ def find(engine: Engine, labelled: Labelled, method: Method, data: str) -> dict[
             problem = f"{name!r}: {yes} readable images have it and {no} have not; {MIN_IMAGES} of each are needed"
             raise InvalidInput("labels", problem)
         direction = difference(codes, has[:, k]) if method == "difference" else linear(codes, has[:, k])
-        source = f"{_WORDS[method]}, {yes:,} images with it and {no:,} without, of {known_as}"
+        source = f"{_WORDS[method]}, {yes:,} images with it and {no:,} without, of {labelled.data}"
         found[name] = Attribute(direction=[float(x) for x in direction.astype(np.float32)], source=source)
     return found
 

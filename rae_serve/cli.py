@@ -50,6 +50,7 @@ def _parsed(kind: Callable[[str], Number], text: str, wanted: str) -> Number:
 _INTEGER: dict[str, Any] = {"parser": _integer, "metavar": "N"}
 _NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
 _RECIPES = "the recipe's"  # where a recipe has the default
+_STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
 
 DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", show_default=False)]
@@ -108,7 +109,7 @@ def export(
     run: RunArgument,
     out: Annotated[Path | None, typer.Option(help="The bundle's folder.", show_default="bundles/RUN")] = None,
     fused: Annotated[bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="The checkpoint of least held-out error.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="The joint checkpoint of least held-out error.")] = False,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that a mask closed.")] = False,
 ) -> None:
     """Export a run's model to a bundle of ONNX graphs."""
@@ -227,9 +228,9 @@ def evaluate(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="priors-2d, bias-variance or nearest-neighbours.", show_default=False)],
+    name: Annotated[str, typer.Argument(help=_STUDIES, show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder to write, and to go on in.", show_default=False)],
-    data: Annotated[str | None, typer.Option(help="The folder that holds MNIST.", show_default="fetched")] = None,
+    data: Annotated[str | None, typer.Option(help="Data, as for train.", show_default="the study's")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour, on the small digits.")] = False,
     device: DeviceOption = "auto",
 ) -> None:

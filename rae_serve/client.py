@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import operator
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
@@ -184,8 +185,8 @@ def _edit(model: str | None, point: Point, attribute: str, strengths: Sequence[f
 
 def _point(point: Point) -> Body:
     match point:
-        case (int() as seed, int() as row):
-            return {"seed": seed, "index": row}
+        case (seed, row) if isinstance(point, tuple):
+            return {"seed": operator.index(seed), "index": operator.index(row)}
         case bytes():
             return {"image": _base64(point)}
     return {"latent": np.asarray(point).tolist()}

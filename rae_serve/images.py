@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from rae_serve.errors import InvalidInput
@@ -29,6 +29,7 @@ MEDIA_TYPES: Final[dict[str, str]] = {
     "json": "application/json",
 }
 FRAME_MS: Final = 100
+_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # By the orientation of Exif: what undoes it.
 _TURNS: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -112,11 +113,13 @@ def read(data: bytes, field: str = "image", max_pixels: int = 50_000_000) -> Ima
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             if picture.width * picture.height > max_pixels:
                 problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels}"
                 raise InvalidInput(field, problem)
             picture.load()
+    except UnidentifiedImageError:
+        raise InvalidInput(field, f"is no readable picture (none of {', '.join(_FORMATS)})") from None
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise InvalidInput(field, f"is no readable picture ({error})") from None
     return picture

@@ -30,8 +30,9 @@ _VALUES: Final = {"1": True, "0": False, "-1": False}
 
 @dataclass(frozen=True)
 class Labelled:
-    """N images, as files or as uint8 arrays [H, W, C], and which of A attributes each of them has."""
+    """N images of `data`, as files or as uint8 arrays [H, W, C], and which of A attributes each of them has."""
 
+    data: str  # without the folders above it: it goes into bundles, which travel
     images: list[Path] | Pixels
     names: list[str]
     has: npt.NDArray[np.bool_]  # [N, A]
@@ -40,7 +41,7 @@ class Labelled:
         """At most MAX_IMAGES of them."""
         rows = np.linspace(0, len(self.has) - 1, min(len(self.has), MAX_IMAGES)).round().astype(int)
         chosen = [self.images[row] for row in rows] if isinstance(self.images, list) else self.images[rows]
-        return Labelled(chosen, self.names, self.has[rows])
+        return Labelled(self.data, chosen, self.names, self.has[rows])
 
 
 def from_folders(folder: Path) -> Labelled:
@@ -52,7 +53,7 @@ def from_folders(folder: Path) -> Labelled:
         raise InvalidInput("data", problem)
     of_class = np.array([k for _, k in files])
     has = of_class[:, None] == np.arange(len(classes))
-    return Labelled([path for path, _ in files], [path.name for path in classes], has)
+    return Labelled(folder.absolute().name, [path for path, _ in files], [path.name for path in classes], has)
 
 
 def from_table(table: Path, folder: Path) -> Labelled:
@@ -79,7 +80,7 @@ def from_table(table: Path, folder: Path) -> Labelled:
             rows.append([_VALUES[value] for value in values])
     if not files or not names:
         raise InvalidInput("labels", f"{table} names no image of {folder}")
-    return Labelled(files, names, np.array(rows, dtype=bool))
+    return Labelled(folder.absolute().name, files, names, np.array(rows, dtype=bool))
 
 
 def pixels(labelled: Labelled, preprocessing: Preprocessing) -> Iterator[tuple[int, Pixels]]:

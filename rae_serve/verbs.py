@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,7 +46,7 @@ def find_attributes(
     loaded = Bundle.load(path)
     known_as = loaded.manifest.training.data
     labelled = labels.read(data, table, known_as, lambda: training("attributes"))
-    found = attributes.find(Engine(loaded, device=device), labelled, method, data)
+    found = attributes.find(Engine(loaded, device=device), labelled, method)
     bundle.annotate(loaded, attributes=loaded.manifest.attributes | found)
     typer.echo(f"{path}: {len(found)} attributes: {', '.join(found)}")
 
@@ -160,7 +161,7 @@ def _read(pictures: list[Path], engine: Engine) -> Pixels:
 def _array(file: Path) -> Latents:
     try:
         loaded = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InvalidInput(str(file), f"is no readable .npy file ({error})") from None
     if not isinstance(loaded, np.ndarray):
         raise InvalidInput(str(file), "must be a .npy file of one array")

@@ -21,7 +21,7 @@ def labelled(data: str, known_as: str) -> Labelled:
         from sklearn.datasets import load_digits
 
         classes = load_digits().target[: sources.DIGITS_TRAIN]
-        return _by_class(sources.read(data, known_as, "train")[1], classes, [str(k) for k in range(10)])
+        return _by_class(data, sources.read(data, known_as, "train")[1], classes, [str(k) for k in range(10)])
     name, pictures = sources.read(data, known_as, "train")
     root = sources.cache_folder() / "data" if data in sources.TORCHVISION else Path(data)
     if name not in sources.TORCHVISION:
@@ -31,11 +31,11 @@ def labelled(data: str, known_as: str) -> Labelled:
     kind = getattr(datasets, sources.TORCHVISION[name][0])
     if name == "celeba":
         celeba: Any = kind(root, split="train", target_type="attr")
-        return Labelled(list(pictures), [n for n in celeba.attr_names if n], celeba.attr.numpy() == 1)
+        return Labelled(name, list(pictures), [n for n in celeba.attr_names if n], celeba.attr.numpy() == 1)
     found: Any = kind(root, train=True)
     names = [str(k) for k in range(10)] if name == "mnist" else list(found.classes)
-    return _by_class(pictures, found.targets, names)
+    return _by_class(name, pictures, found.targets, names)
 
 
-def _by_class(pictures: Any, classes: Any, names: list[str]) -> Labelled:
-    return Labelled(pictures, names, np.asarray(classes)[:, None] == np.arange(len(names)))
+def _by_class(data: str, pictures: Any, classes: Any, names: list[str]) -> Labelled:
+    return Labelled(data, pictures, names, np.asarray(classes)[:, None] == np.arange(len(names)))

@@ -64,9 +64,13 @@ class Autoencoder(nn.Module):
         """What a model has to tell of itself at every log, beside its losses."""
         return {}
 
+    def whole(self) -> Pruning:
+        """This model with every latent dimension."""
+        return Pruning(self, list(range(self.prior.latent_dim)), None)
+
     def prune(self, mean: Tensor) -> Pruning:
         """What to export, given the mean [m] of the codes: for most models themselves, whole."""
-        return Pruning(self, list(range(len(mean))), None)
+        return self.whole()
 
     def encode(self, x: Tensor) -> Tensor:
         """The autoencoder's own pass, from which batch norm gathers its statistics."""

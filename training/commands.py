@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,11 +13,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
+from rae_serve import files
 from rae_serve.errors import RaeServeError
 from training import recipe as recipes
 from training.runs import Run, load_data
 from training.trainer import Interrupted, Trainer
 
+SKIPPED = "skipped.txt"  # in the run's folder: the files that are no images
 WORSE = 1.25  # times the least held-out error, at the end, is worth a word
 
 
@@ -44,11 +47,19 @@ def train(
         Run.create(path, recipe, dataset, source)
     console = Console(stderr=True)
     if dataset.skipped:
-        console.print(f"skipped {len(dataset.skipped)} files that are no images, such as {dataset.skipped[0]}")
-    _fit(trainer, console)
+        listing = path / SKIPPED
+        files.write(listing, "".join(f"{line}\n" for line in dataset.skipped).encode())
+        print(f"skipped {len(dataset.skipped)} files, listed in {listing}: {dataset.skipped[0]}", file=sys.stderr)
+    try:
+        fit(trainer, console)
+    except Interrupted:
+        print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
+        raise SystemExit(130) from None
+    _tell(trainer)
 
 
-def _fit(trainer: Trainer, console: Console) -> None:
+def fit(trainer: Trainer, console: Console) -> None:
+    """Train to the end with a line that shows how it goes. Raises Interrupted, once saved, on Ctrl-C and SIGTERM."""
     # The second Ctrl-C ends at once: the handler has put the usual one back.
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -61,13 +72,15 @@ def _fit(trainer: Trainer, console: Console) -> None:
     try:
         with ProgressLine(trainer, console) as bar:
             trainer.fit(bar.report)
-    except Interrupted:
-        print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
-        raise SystemExit(130) from None
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
+
+
+def _tell(trainer: Trainer) -> None:
     print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run}")
+    if len(trainer.stages) > 1:
+        return  # the checkpoint of the least error has none of the prior's further steps
     if trainer.least_error and trainer.latest_error and trainer.latest_error[1] > WORSE * trainer.least_error[1]:
         (step, least), (_, latest) = trainer.least_error, trainer.latest_error
         print(

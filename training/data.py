@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,16 +21,19 @@ from rich.progress import track
 from torch import Tensor
 
 from rae_serve import images as pictures
-from rae_serve.errors import InvalidInput
+from rae_serve.errors import InvalidInput, RaeServeError
+from rae_serve.files import write
 from rae_serve.images import Pixels, Preprocessing
 from training import sources
 
 MAX_VALIDATION: Final = 5000
+MAX_FILE_PIXELS: Final = 500_000_000  # of a file to train on: one's own, so beyond what any camera takes
 LARGE_BYTES: Final = 1 << 30  # decoded images beyond this are mapped from a cache file, not held in memory
 _GUESSED_SIDE: Final = 64  # of images that come in many sizes: what a CPU trains on in an hour
 _HEADERS_READ: Final = 1000
 
 Index = npt.NDArray[np.int64]
+Unreadable = list[tuple[int, str]]  # row, and why
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Dataset:
     train: Index
     validation: Index
     preprocessing: Preprocessing
-    skipped: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()  # files that are no readable images, and why
 
     def holding_out(self, count: int) -> Dataset:
         """The same images, `count` of those that train held out: the same ones whatever a run's seed."""
@@ -127,13 +132,14 @@ def load(
     preprocessing = Preprocessing(**(_guess(raw, source) | shape))
     if isinstance(raw, list):
         images, unreadable = _decode(raw, preprocessing)
+        skipped = tuple(f"{raw[row]}: {reason}" for row, reason in unreadable)
         if 2 * len(unreadable) > len(raw):
-            first = raw[unreadable[0]]
-            raise InvalidInput("data", f"{len(unreadable)} of {len(raw)} files are no images, such as {first}")
-        skipped = tuple(str(raw[row]) for row in unreadable)
+            raise InvalidInput(
+                "data", f"{len(unreadable)} of {len(raw)} files are no readable images, such as {skipped[0]}"
+            )
     else:
         images, unreadable, skipped = _fit(raw, preprocessing), [], ()
-    readable = np.delete(np.arange(len(images)), unreadable)
+    readable = np.delete(np.arange(len(images)), [row for row, _ in unreadable])
     held_out = min(int(len(readable) * validation), MAX_VALIDATION)
     if len(readable) - held_out < 2:
         raise InvalidInput("data", f"{source} has {len(readable)} images, too few to train on")
@@ -183,38 +189,68 @@ def _picture(image: Pixels) -> Image.Image:
     return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
 
 
-def _decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels, list[int]]:
-    """Images of files, and which files are none (their rows are black). Kept in the cache where they are large."""
+def _decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels, Unreadable]:
+    """Images of files; those that are none are black. Kept in the cache where they are large."""
     shape = (len(files), *preprocessing.shape)
     if np.prod(shape, dtype=np.int64) <= LARGE_BYTES:
         images = np.zeros(shape, np.uint8)
-        return images, _decode_into(images, files, preprocessing)
+        unreadable = []
+        for row, image in enumerate(_decoded(files, preprocessing)):
+            if isinstance(image, str):
+                unreadable.append((row, image))
+            else:
+                images[row] = image
+        return images, unreadable
     cached = sources.cache_folder() / "decoded" / f"{_decoded_key(files, preprocessing)}.npy"
-    listing = cached.with_suffix(".json")
+    listing = cached.with_suffix(".unreadable.json")
     if not listing.is_file():
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        draft = np.lib.format.open_memmap(cached, mode="w+", dtype=np.uint8, shape=shape)
-        unreadable = _decode_into(draft, files, preprocessing)
-        draft.flush()
-        listing.write_text(json.dumps(unreadable))  # last: it says that the array beside it is whole
+        try:
+            unreadable = _decode_to(cached, files, preprocessing)
+        except OSError as error:
+            problem = f"{cached.parent} cannot be written: {error.strerror}; RAE_SERVE_CACHE names another cache"
+            raise RaeServeError(problem) from None
+        write(listing, json.dumps(unreadable).encode())  # last: it says that the array beside it is there
     return np.load(cached, mmap_mode="r"), json.loads(listing.read_text())
 
 
-def _decode_into(images: Pixels, files: Sequence[Path], preprocessing: Preprocessing) -> list[int]:
-    def decode(path: Path) -> Pixels | None:
-        try:
-            return preprocessing(pictures.read(path.read_bytes()))
-        except (InvalidInput, OSError):
-            return None
+def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing) -> Unreadable:
+    """Write the images of files as one array.
 
+    Row by row, not through a map of the file, where a full disk would be a signal that kills the process.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *preprocessing.shape)}
+    black = np.zeros(preprocessing.shape, np.uint8)
     unreadable = []
-    with ThreadPoolExecutor() as threads:  # Pillow frees the GIL while it decodes
-        for row, image in enumerate(_shown(threads.map(decode, files), len(files), "decoding")):
-            if image is None:
-                unreadable.append(row)
-            else:
-                images[row] = image
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".draft", delete=False) as draft:
+        try:
+            np.lib.format.write_array_header_1_0(draft, header)
+            for row, image in enumerate(_decoded(files, preprocessing)):
+                if isinstance(image, str):
+                    unreadable.append((row, image))
+                    image = black
+                draft.write(image)
+            draft.flush()
+            os.fsync(draft.fileno())
+            Path(draft.name).replace(path)
+        finally:
+            Path(draft.name).unlink(missing_ok=True)
     return unreadable
+
+
+def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pixels | str]:
+    """The image of each file in turn, or why there is none."""
+
+    def decode(path: Path) -> Pixels | str:
+        try:
+            return preprocessing(pictures.read(path.read_bytes(), max_pixels=MAX_FILE_PIXELS))
+        except InvalidInput as error:
+            return error.problem
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+    with ThreadPoolExecutor() as threads:  # Pillow frees the GIL while it decodes
+        yield from _shown(threads.map(decode, files), len(files), "decoding")
 
 
 def _decoded_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:

@@ -6,7 +6,6 @@ import io
 import json
 import warnings
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -86,8 +85,8 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
     trained, state = run.load(best=best)
     images = run.reference()
     codes = encode_all(trained, images, np.arange(len(images)), torch.device("cpu"))
-    whole = trained.prune(torch.from_numpy(codes.mean(axis=0)))
-    pruning = whole if prune else replace(whole, model=trained, active=list(range(codes.shape[1])))
+    mean = torch.from_numpy(codes.mean(axis=0))
+    pruning = trained.prune(mean) if prune else trained.whole()
     model = pruning.model
     facts = {
         "schema_version": bundle.SCHEMA_VERSION,
@@ -101,13 +100,13 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
         "image": run.preprocessing.model_dump(),
         "latent": _latent_facts(codes, pruning),
         "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
-        "training": run.training_facts(state),
+        "training": run.training_facts(state) | {"checkpoint": "best" if best else "latest"},
         "precision": "float32",
         "opset": OPSET,
         "ir_version": IR_VERSION,
         "tolerance_grey_levels": 1,
     }
-    golden = _golden(model)
+    golden = _golden(trained, pruning, mean)
     examples = {
         "prior": (PriorGraph(model), "noise", golden["noise"], "latent"),
         "decoder": (DecoderGraph(model), "latent", golden["latent"], "image"),
@@ -148,11 +147,15 @@ def _latent_facts(codes: np.ndarray, pruning: Pruning) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _golden(model: Autoencoder) -> dict[str, np.ndarray]:
-    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, model.prior.noise_dim))
-    latent = PriorGraph(model)(rows)
-    image = DecoderGraph(model)(latent)
-    arrays = {"noise": rows, "latent": latent, "image": image, "encoded": EncoderGraph(model)(image)}
+def _golden(trained: Autoencoder, pruning: Pruning, mean: Tensor) -> dict[str, np.ndarray]:
+    """What the graphs must compute, by the model as it was trained, with dropped dimensions at their mean [m]."""
+    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, pruning.model.prior.noise_dim))
+    latent = PriorGraph(pruning.model)(rows)
+    hard_masked = mean.repeat(len(latent), 1)
+    hard_masked[:, pruning.active] = latent
+    image = DecoderGraph(trained)(hard_masked)
+    encoded = EncoderGraph(trained)(image)[:, pruning.active]
+    arrays = {"noise": rows, "latent": latent, "image": image, "encoded": encoded}
     return {name: array.contiguous().numpy() for name, array in arrays.items()}
 
 

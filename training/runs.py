@@ -44,14 +44,10 @@ class Run:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path} is in use; choose another --out, or go on with it by --resume")
         run = cls(path, recipe, source, dataset.name, dataset.digest(), len(dataset.train), dataset.preprocessing)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            step = -(-len(dataset.train) // _REFERENCE_IMAGES)
-            reference = dataset.images[dataset.train[::step]]
-            files.write(path / REFERENCE, pictures.encode_npy(reference))
-            files.write(path / RECORD, json.dumps(run._document(), indent=1).encode())
-        except OSError as error:
-            raise RunError(f"{path} cannot be written: {error.strerror}") from None
+        step = -(-len(dataset.train) // _REFERENCE_IMAGES)
+        with files.new_folder(path) as folder:
+            files.write(folder / REFERENCE, pictures.encode_npy(dataset.images[dataset.train[::step]]))
+            files.write(folder / RECORD, json.dumps(run._document(), indent=1).encode())
         return run
 
     @classmethod

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -93,7 +95,7 @@ def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels 
     which: dict[str, Any] = {"split": split} if name == "celeba" else {"train": split == "train"}
     try:
         data = kind(root, download=download, **which)
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(
             "data", f"{name} cannot be had from {root} ({reason}); give --data the folder that holds it"
@@ -116,15 +118,14 @@ def _files(folder: Path) -> list[Path]:
 
 def _array(path: Path) -> Pixels:
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return _channels_last(loaded, str(path))
-        with loaded:
+        if path.suffix == ".npy":
+            return _channels_last(np.lib.format.open_memmap(path, mode="r"), str(path))
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             names = loaded.files
             if "images" not in names and len(names) != 1:
                 raise InvalidInput("data", f"{path} must hold an array named images; it holds {', '.join(names)}")
             return _channels_last(loaded["images" if "images" in names else names[0]], str(path))
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidInput("data", f"{path} is no readable array file ({error})") from None
 
 

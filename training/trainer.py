@@ -44,7 +44,8 @@ class Trainer:
     """One run: a model, its optimisers, its data and where it stands, in a folder.
 
     Everything random follows from the recipe's seed and is part of a checkpoint, so a run that was stopped at
-    any moment and resumed equals, on one machine's CPU, the run that never stopped.
+    any moment and resumed equals, on one machine's CPU, the run that never stopped. With a time budget it goes on
+    as well, but how many steps fit into it is the machine's affair.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, run: Path, device: torch.device) -> None:
@@ -260,9 +261,9 @@ class Trainer:
             file.write(json.dumps(record) + "\n")
 
     def _show(self, board: SummaryWriter) -> dict[str, float]:
-        """Write grids of samples and reconstructions; the error on held-out images."""
-        held_out = self.dataset.validation if len(self.dataset.validation) else self.dataset.train
-        originals = self.dataset.images[held_out[:1000]]
+        """Write grids of samples and reconstructions; the error on held-out images, where there are any."""
+        held_out = self.dataset.validation
+        originals = self.dataset.images[(held_out if len(held_out) else self.dataset.train)[:1000]]
         reconstructions = reconstruct(self.model, originals, self.device)
         pairs = np.stack([originals, reconstructions], axis=1)[: _SHOWN // 2]
         grids = {
@@ -274,6 +275,8 @@ class Trainer:
             path.parent.mkdir(exist_ok=True)
             files.write(path, pictures.encode(image))
             board.add_image(name, image, self.step, dataformats="HWC")
+        if not len(held_out):
+            return {}
         error = float(np.square((originals.astype(np.float64) - reconstructions) / 255.0).mean())
         self._judge(error)
         return {"validation/mse": error}

@@ -47,7 +47,7 @@ def codes_of(engine: Engine, digit: int) -> np.ndarray:
 
 @pytest.mark.parametrize("method", ["difference", "linear"])
 def test_strength_one_is_the_distance_between_the_classes(engine, folder, method):
-    found = attributes.find(engine, labels.from_folders(folder), method, "data")
+    found = attributes.find(engine, labels.from_folders(folder), method)
     assert list(found) == ["0", "1"]
     zeros, ones = codes_of(engine, 0)[:60], codes_of(engine, 1)[:60]
     distance = np.linalg.norm(ones.mean(axis=0) - zeros.mean(axis=0))
@@ -175,13 +175,15 @@ def test_data_that_cannot_be(engine, folder, tmp_path):
     with pytest.raises(InvalidInput, match="no two folders"):
         labels.from_folders(tmp_path)
     found = labels.from_folders(folder)
-    one = labels.Labelled(found.images, ["all"], np.ones((len(found.has), 1), bool))
+    one = labels.Labelled("data", found.images, ["all"], np.ones((len(found.has), 1), bool))
     with pytest.raises(InvalidInput, match="'all': 120 readable images have it and 0 have not"):
-        attributes.find(engine, one, "difference", "data")
+        attributes.find(engine, one, "difference")
     (tmp_path / "text.png").write_text("no picture")
-    broken = labels.Labelled([tmp_path / "text.png"] * 200 + found.images, found.names, np.ones((320, 2), bool))
+    broken = labels.Labelled(
+        "data", [tmp_path / "text.png"] * 200 + found.images, found.names, np.ones((320, 2), bool)
+    )
     with pytest.raises(InvalidInput, match="200 of 320 files are no images"):
-        attributes.find(engine, broken, "difference", "data")
+        attributes.find(engine, broken, "difference")
 
 
 def test_the_command_keeps_them_in_the_bundle(command, bundle, copy, folder):

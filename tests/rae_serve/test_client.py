@@ -45,7 +45,7 @@ def test_the_asynchronous_client_does_the_same(server, engine):
         async with AsyncClient(server) as client:
             many = await asyncio.gather(*(client.sample(1, seed=3, offset=i) for i in range(8)))
             codes = await client.encode(list(engine.sample(2, seed=5)))
-            ways = await client.interpolate((1, 0), codes[0], 3)
+            ways = await client.interpolate((np.int64(1), 0), codes[0], 3)
             with pytest.raises(ServiceError, match="404"):
                 await client.edit(codes[0], "smile", [1])
             return (

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +52,7 @@ def test_a_nested_folder_of_mixed_sizes_and_modes(tmp_path):
     assert photos.preprocessing.shape == (64, 64, 3)
     assert photos.images.shape == (11, 64, 64, 3)
     assert len(photos.train) == 10
-    assert photos.skipped == (str(tmp_path / "b" / "labels.csv"),)
+    assert [why.split(": ")[0] for why in photos.skipped] == [str(tmp_path / "b" / "labels.csv")]
     assert photos.name == tmp_path.name
 
 
@@ -69,7 +72,9 @@ def test_a_folder_of_mostly_no_images_fails(tmp_path):
     folder_of(tmp_path, 2)
     for i in range(3):
         (tmp_path / f"{i}.txt").write_text("x")
-    with pytest.raises(InvalidInput, match=r"3 of 5 files are no images, such as .*0\.txt"):
+    with pytest.raises(
+        InvalidInput, match=r"3 of 5 files are no readable images, such as .*0\.txt: is no readable picture"
+    ):
         data.load(str(tmp_path), "folder", shape={})
 
 
@@ -77,7 +82,8 @@ def test_a_truncated_image_is_skipped(tmp_path):
     folder_of(tmp_path, 3, (64, 64))
     whole = (tmp_path / "001.png").read_bytes()
     (tmp_path / "001.png").write_bytes(whole[: len(whole) // 2])
-    assert data.load(str(tmp_path), "folder", shape={}).skipped == (str(tmp_path / "001.png"),)
+    (skipped,) = data.load(str(tmp_path), "folder", shape={}).skipped
+    assert skipped.startswith(f"{tmp_path / '001.png'}: is no readable picture")
 
 
 @pytest.mark.parametrize(
@@ -110,6 +116,24 @@ def test_arrays_in_files(tmp_path):
     (tmp_path / "bad.npy").write_bytes(b"nothing")
     with pytest.raises(InvalidInput, match="no readable array"):
         data.load(str(tmp_path / "bad.npy"), "folder", shape={})
+    whole = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    flipped = bytearray(whole)
+    flipped[100] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    for name in ("cut.npz", "flipped.npz"):
+        with pytest.raises(InvalidInput, match="no readable array"):
+            data.load(str(tmp_path / name), "folder", shape={})
+
+
+def test_a_damaged_data_set_is_named(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            (raw / f"{split}-{kind}").touch()
+    with pytest.raises(InvalidInput, match="mnist cannot be had"):
+        data.load(str(tmp_path), "mnist", shape={})
 
 
 def test_what_is_no_source_and_an_empty_folder(tmp_path):
@@ -126,11 +150,31 @@ def test_large_data_is_decoded_once_and_mapped(tmp_path, monkeypatch):
     plain = data.load(str(folder), "folder", shape={})
     monkeypatch.setattr(data, "LARGE_BYTES", 100)
     first = data.load(str(folder), "folder", shape={})
-    monkeypatch.setattr(data, "_decode_into", None)  # a second decoding would fail
+    monkeypatch.setattr(data, "_decoded", None)  # a second decoding would fail
     again = data.load(str(folder), "folder", shape={})
     assert isinstance(again.images, np.memmap)
     assert again.digest() == first.digest() == plain.digest()
     assert again.skipped == plain.skipped != ()
+
+
+def test_a_full_disk_while_large_data_is_decoded_is_one_error_and_leaves_nothing(tmp_path):
+    """In a process of its own: files may not grow beyond a limit, as on a disk that is full."""
+    folder = folder_of(tmp_path / "images", 20, (32, 32))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "from rae_serve import cli; from training import data; data.LARGE_BYTES = 100\n"
+        "cli.main()"
+    )
+    command = [sys.executable, "-c", code, "train", "flexae-folder", "--data", str(folder), "--out", tmp_path / "run"]
+    cache = tmp_path / "cache"
+    ended = subprocess.run(
+        command, env=os.environ | {"RAE_SERVE_CACHE": str(cache)}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"rae-serve: {cache / 'decoded'} cannot be written: File too large"
+    )
+    assert list((cache / "decoded").iterdir()) == []
 
 
 def test_batches_are_a_function_of_seed_and_number():

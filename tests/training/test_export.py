@@ -93,8 +93,8 @@ def test_the_same_checkpoint_gives_the_same_files(run, bundle, tmp_path):
 def test_a_mismatch_fails_the_export_and_leaves_nothing(run, tmp_path, monkeypatch):
     golden = exporter._golden
 
-    def off_by_two(model):
-        arrays = golden(model)
+    def off_by_two(*given):
+        arrays = golden(*given)
         return arrays | {"image": arrays["image"] ^ 2}
 
     monkeypatch.setattr(exporter, "_golden", off_by_two)

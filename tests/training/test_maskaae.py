@@ -11,9 +11,10 @@ from rich.console import Console
 from torch import Tensor
 
 from rae_serve.engine import Engine
-from rae_serve.errors import RunError
+from rae_serve.errors import BundleError, RunError
 from training import commands
 from training import recipe as recipes
+from training.autoencoder import Pruning
 from training.commands import ProgressLine
 from training.data import to_pixels
 from training.export import export
@@ -109,6 +110,47 @@ def test_polarisation_doubles_to_its_cap():
     assert late.polarisation(0.5201) == pytest.approx(4 / 6)
 
 
+def mask_terms(scheduled: MaskAAE, progress: float) -> dict[str, float]:
+    return next(
+        {term: value.item() for term, value in terms.items()}
+        for name, terms in scheduled.updates(batches(), progress)
+        if name == "mask"
+    )
+
+
+def test_the_mask_minimises_what_the_schedule_says():
+    scheduled = model(period=0.01, polarisation_cap=100.0)
+    openness = (scheduled.mask * (1.0 - scheduled.mask)).sum().item()
+    for progress, weight in ((0.0, 2 / 6), (0.05, 4 / 6), (0.9, 100.0)):
+        assert mask_terms(scheduled, progress)["polarisation"] == pytest.approx(weight * openness)
+
+
+def test_the_mask_pulls_the_critics_scores_apart_by_one():
+    apart = model()
+    for distance in (-1.0, 0.0, 1.0, 2.0):
+        with torch.no_grad():
+            for weight in apart.critic.parameters():
+                weight.zero_()
+        scores = iter((torch.full((32, 1), distance), torch.zeros(32, 1)))  # of codes, then of the prior
+        apart.critic.forward = lambda _, scores=scores: next(scores)
+        assert apart._mask_terms(next(batches()), 0.0)["adversarial"].item() == (1.0 - distance) ** 2
+
+
+def test_a_period_of_a_few_steps_reaches_the_cap_and_stays():
+    assert model(period=75 / 500_000).polarisation(1.0) == 2048.0
+
+
+def test_training_slows_as_the_schedule_says(tmp_path):
+    keys = ["steps=10", "hidden=16", "critic_hidden=16", "period=0.1", "warmup=0.0", "decay=0.0"]
+    recipe = recipes.load("maskaae-digits", keys)
+    trainer = Trainer(recipe, load_data(recipe, "digits"), tmp_path / "run", torch.device("cpu"))
+    rates = []
+    trainer.fit(lambda _: rates.append({n: o.param_groups[0]["lr"] for n, o in trainer.optimizers.items()}))
+    full = trainer.model.learning_rates
+    slow = full | {name: 0.2 * full[name] for name in ("autoencoder", "mask")}
+    assert rates == [full] * 5 + [slow] * 5
+
+
 def test_the_published_period_is_that_of_the_recipe():
     recipe = recipes.load("maskaae-mnist")
     published = min(10_000, int(112.5 * recipe.parameters["latent_dim"]))
@@ -158,7 +200,9 @@ def test_pruning_equals_the_hard_masked_model(network):
     assert pruning.active == [0, 2, 5]
     assert pruning.mask == pytest.approx(whole.mask.tolist())
     torch.testing.assert_close(pruning.model.encode(x), whole.encode(x)[:, [0, 2, 5]])
-    torch.testing.assert_close(pruning.model.decode(latents), whole.hard_masked(latents, mean))
+    hard_masked = mean.repeat(7, 1)
+    hard_masked[:, [0, 2, 5]] = latents
+    torch.testing.assert_close(pruning.model.decode(latents), whole.decode(hard_masked))
     assert torch.equal(pruning.model.prior(latents), latents)
 
 
@@ -210,6 +254,22 @@ def test_the_pruned_bundle_holds_active_dimensions_alone(masked_run, tmp_path):
     engine.close()
 
 
+def test_a_wrongly_folded_mask_is_no_bundle(masked_run, tmp_path, monkeypatch):
+    right = MaskAAE.prune
+
+    def without_the_mask(self: MaskAAE, mean: Tensor) -> Pruning:
+        pruning = right(self, mean)
+        weight = pruning.model.decoder[0].weight
+        with torch.no_grad():
+            weight /= self.mask[pruning.active]
+        return pruning
+
+    monkeypatch.setattr(MaskAAE, "prune", without_the_mask)
+    with pytest.raises(BundleError, match=r"decoder\.onnx differs from its golden images"):
+        export(masked_run, tmp_path / "wrong")
+    assert not (tmp_path / "wrong").exists()
+
+
 def test_an_unpruned_bundle_keeps_every_dimension(masked_run, tmp_path):
     bundle = export(masked_run, tmp_path / "whole", prune=False)
     assert bundle.manifest.latent.active == list(range(8))
@@ -237,7 +297,9 @@ def test_a_mask_that_closes_on_what_is_needed_is_told_and_the_checkpoint_from_be
     assert last.active == []
     with pytest.raises(RunError, match=r"closed every dimension.*--best"):
         export(run, tmp_path / "bundle")
-    assert export(run, tmp_path / "bundle", best=True).manifest.latent.dim == 8
+    assert export(run, tmp_path / "closed", prune=False).manifest.latent.mask == [0.0] * 8
+    before = export(run, tmp_path / "bundle", best=True).manifest
+    assert (before.latent.dim, before.training.checkpoint) == (8, "best")
 
 
 def test_the_progress_line_shows_how_many_dimensions_are_active(tmp_path):

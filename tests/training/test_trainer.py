@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from rae_serve.errors import InvalidInput, RunError
-from training import checkpoint, trainer
+from training import checkpoint, commands, trainer
 from training import recipe as recipes
 from training.runs import Run, flat, load_data
 from training.trainer import Interrupted, Trainer, encode_all
@@ -91,6 +92,13 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     resumed = Trainer(begun.recipe, begun.dataset, begun.run, CPU)
     resumed.resume()
     assert resumed.step == 0
+
+
+def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "_document", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        start(tmp_path / "run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
@@ -169,6 +177,38 @@ def test_the_best_checkpoint_is_chosen_by_held_out_images(tmp_path, monkeypatch)
     assert [path.name for path in judged.best.glob("*.json")] == ["step-000000020.json"]
     _, state = Run.open(tmp_path / "run").load(best=True)
     assert state.step == 20
+
+
+def test_without_held_out_images_there_is_no_best(tmp_path):
+    start(tmp_path / "run", "validation=0.0").fit()
+    assert "validation/mse" not in (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert list((tmp_path / "run" / "reconstructions").iterdir())
+    with pytest.raises(RunError, match="best"):
+        Run.open(tmp_path / "run").load(best=True)
+
+
+@pytest.mark.parametrize(("further", "told"), [(0, True), (4, False)])
+def test_the_checkpoint_from_before_is_offered_where_it_is_whole(tmp_path, monkeypatch, capsys, further, told):
+    """It has none of the prior's further steps."""
+    errors = iter([0.1, 0.3, 0.3])
+    judge = Trainer._judge
+    monkeypatch.setattr(Trainer, "_judge", lambda self, _: judge(self, next(errors)))
+    keys = ["steps=30", "sample_every=15", f"prior_steps={further}", *TINY]
+    commands.train("flexae-digits", keys, None, tmp_path / "run", "cpu", False)
+    assert ("export --best" in capsys.readouterr().out) == told
+
+
+def test_skipped_files_are_listed_in_the_run(tmp_path, capsys):
+    images = tmp_path / "images"
+    images.mkdir()
+    for i in range(40):
+        Image.new("L", (16, 16), i).save(images / f"{i}.png")
+    (images / "holiday [draft].txt").write_text("no picture")
+    keys = ["steps=1", "prior_steps=1", "filters=2", "hidden=8", "latent_dim=4", *TINY]
+    commands.train("flexae-folder", keys, str(images), tmp_path / "run", "cpu", False)
+    assert "holiday [draft].txt: is no readable picture" in capsys.readouterr().err
+    (line,) = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
+    assert line.startswith(f"{images / 'holiday [draft].txt'}: ")
 
 
 def test_a_time_budget_ends_a_run(tmp_path):

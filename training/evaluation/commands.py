@@ -32,14 +32,14 @@ from training.evaluation.subject import Subject
 
 FIGURES: Final = "evaluation.json"
 REPORT: Final = "report.html"
-STUDIES: Final = {
-    "priors-2d": "priors_2d",
-    "bias-variance": "bias_variance",
-    "nearest-neighbours": "nearest_neighbours",
-    "mask-trajectory": "mask_trajectory",
-    "latent-covariance": "latent_covariance",
-    "capacity": "capacity",
-}
+STUDIES: Final = (
+    "priors-2d",
+    "bias-variance",
+    "nearest-neighbours",
+    "mask-trajectory",
+    "latent-covariance",
+    "capacity",
+)
 _VERSIONS: Final = ("rae-serve", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime-gpu", "onnxruntime")
 
 
@@ -86,7 +86,7 @@ def study(name: str, source: str | None, out: Path, quick: bool, device: str) ->
     """Do the study `name` in the folder `out`, training what is not there yet."""
     if name not in STUDIES:
         raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
-    module = importlib.import_module(f"training.evaluation.studies.{STUDIES[name]}")
+    module = importlib.import_module(f"training.evaluation.studies.{name.replace('-', '_')}")
     with resumable():
         module.run(Study(out, source, quick, torch_device(device), Console(stderr=True)))
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
@@ -152,7 +152,7 @@ def _document(subject: Subject, images: Images, these: Sets, look: Network, seed
             "reference": f"{compared} held-out images, evenly spaced over all of them",
             "seed": seed,
             "memorisation": "on FD-cifar10's network, against all training images",
-            "checkpoint": "the latest of the run: never chosen by these images",
+            "checkpoint": subject.checkpoint,
         },
         "network": {"label": look.label, "description": look.description, "weights_sha256": look.digest},
         "versions": {"python": platform.python_version()} | _versions(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -11,6 +11,8 @@ from rae_serve.errors import InvalidInput
 from rae_serve.images import Pixels
 from training import data, sources
 from training.evaluation.subject import Subject
+
+Rows = TypeVar("Rows", bound=np.ndarray)
 
 
 class Images(NamedTuple):
@@ -58,11 +60,12 @@ def load(subject: Subject, source: str | None) -> Images:
     return Images(source, train, everything.images[chosen.validation], "validation", same)
 
 
-def spaced(images: Pixels, count: int) -> Pixels:
-    """At most `count` of the images, evenly spaced over them."""
-    if len(images) <= count:
-        return images
-    return images[np.linspace(0, len(images) - 1, count).astype(np.int64)]
+def spaced(rows: Rows, count: int) -> Rows:
+    """At most `count` of the rows, evenly spaced over them."""
+    if len(rows) <= count:
+        return rows
+    chosen: Rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
+    return chosen
 
 
 def _has_test_split(source: str, known_as: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import torch
@@ -25,9 +26,10 @@ class MaskAAE(Autoencoder):
     """An AAE with a mask α = 1 − exp(−M), M ≥ 0, on its latents: D and C see α⊙E(x), the prior is α⊙n.
 
     Latents are E(x), unmasked, and match n ~ N(0, I); `decode` masks them. Defaults are the published settings
-    for MNIST. The schedule is in fractions of the run, so that it shrinks with it: `period` is R of the paper,
-    and `warmup`, ours, is the part before the mask begins to move: a mask that outruns its autoencoder closes on
-    dimensions which that would have come to need. With `masked` off it is the AAE of the same critic.
+    for MNIST. The schedule is in fractions, so that it shrinks with the run: `warmup`, ours, is the part of the run
+    before the mask begins to move (a mask that outruns its autoencoder closes on dimensions which that would have
+    come to need), and `period`, R of the paper, is a part of what follows. With `masked` off it is the AAE of the
+    same critic.
 
     Networks for other data than MNIST are unknown; `network = "conv"` takes FlexAE's.
     """
@@ -113,7 +115,8 @@ class MaskAAE(Autoencoder):
     def polarisation(self, progress: float) -> float:
         """The weight c of Σ|α(1 − α)|: 2/m, doubled every 4R, up to its cap."""
         doublings = int(self._mask_progress(progress) / (4.0 * self.period))
-        return min(2.0 / len(self.depth) * 2.0**doublings, self.polarisation_cap)
+        # A short period comes to more doublings than a float holds.
+        return min(2.0 / len(self.depth) * 2.0 ** min(doublings, 1000), self.polarisation_cap)
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         x = next(batches)
@@ -155,6 +158,9 @@ class MaskAAE(Autoencoder):
             return {}
         return {"active": len(self.active), "mask": [round(alpha, 4) for alpha in self.mask.tolist()]}
 
+    def whole(self) -> Pruning:
+        return replace(super().whole(), mask=self.mask.tolist())
+
     def prune(self, mean: Tensor) -> Pruning:
         """The same model on its active dimensions S alone; `mean` [m] is of the codes.
 
@@ -178,12 +184,6 @@ class MaskAAE(Autoencoder):
         pruned.prior = StandardNormal(len(active))
         pruned.masked, pruned.depth = False, nn.Parameter(torch.ones(len(active)))
         return Pruning(pruned, active, self.mask.tolist())
-
-    def hard_masked(self, latents: Tensor, mean: Tensor) -> Tensor:
-        """Images of latents [B, m_A] of the active dimensions, the others at their mean: what prune must equal."""
-        full = mean.repeat(len(latents), 1)
-        full[:, self.active] = latents
-        return self.decode(full)
 
     def _mask_terms(self, x: Tensor, progress: float) -> dict[str, Tensor]:
         codes, noise = self.codes(x), self.prior.noise(len(x))

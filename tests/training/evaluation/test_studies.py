@@ -12,10 +12,11 @@ import pytest
 import torch
 from rich.console import Console
 
+from rae_serve import cli
 from rae_serve.errors import InvalidInput
 from training.evaluation import commands
 from training.evaluation.studies import bias_variance, capacity, nearest_neighbours, priors_2d, twins
-from training.evaluation.studies.training import Study, recipe, spaced
+from training.evaluation.studies.training import Study, recipe
 from training.runs import Run
 from training.trainer import Trainer
 
@@ -94,13 +95,17 @@ def test_limited_data_are_the_first_training_images(tmp_path):
     whole, limited = study(tmp_path).dataset(chosen), study(tmp_path).dataset(chosen, 100)
     assert (limited.train == whole.train[:100]).all()
     assert (limited.validation == whole.validation).all()
-    assert spaced(np.arange(10), 4).tolist() == [0, 3, 6, 9]
 
 
 def test_the_capacities_grow():
     sizes = [layers * hidden for layers, hidden in bias_variance.CAPACITIES]
     assert sizes == sorted(sizes)
     assert len(sizes) == len(bias_variance.PUBLISHED)
+
+
+def test_the_help_names_every_study():
+    assert all(name in cli._STUDIES for name in commands.STUDIES)
+    assert len(commands.STUDIES) == cli._STUDIES.count(",") + 2
 
 
 def test_an_unknown_study_is_named(tmp_path):

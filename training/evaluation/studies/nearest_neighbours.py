@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from rae_serve import images as pictures
 from training import data
 from training.evaluation.features import digest, features, network
-from training.evaluation.held_out import spaced as spaced_images
+from training.evaluation.held_out import spaced
 from training.evaluation.memorisation import Nearest, memorisation, nearest
 from training.evaluation.studies.training import Study, recipe
 from training.evaluation.subject import RunSubject
@@ -36,7 +36,7 @@ def run(study: Study) -> None:
     trained = study.trained("flexae", chosen, dataset)
     subject = RunSubject(trained, study.device)
     shape = trained.preprocessing.model_dump()
-    test = spaced_images(data.load(trained.source, trained.data_name, shape=shape, split="test").images, _COUNT)
+    test = spaced(data.load(trained.source, trained.data_name, shape=shape, split="test").images, _COUNT)
     train = dataset.images[dataset.train]
     look = network("cifar10", study.device)
     generated = subject.decode(subject.latents(len(test), 0))

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from rae_serve import images as pictures
 from rae_serve import noise
 from rae_serve.images import Pixels
+from training.evaluation.held_out import spaced
 from training.evaluation.metrics import frechet_distance, precision_recall
-from training.evaluation.studies.training import Study, recipe, spaced
+from training.evaluation.studies.training import Study, recipe
 from training.evaluation.subject import Codes, RunSubject
 
 # In two dimensions one loose step of the critic between two of the prior's is too few: the prior stays a blot in the

@@ -5,20 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from rae_serve import files
 from training import recipe as recipes
-from training.commands import ProgressLine
+from training.commands import fit
 from training.data import Dataset
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
@@ -61,7 +59,10 @@ class Study:
             run = Run.create(path, recipe, dataset, self.source or recipe.data)
         if not trainer.finished:
             self.console.print(f"training {name}")
-            _fit(trainer, self.console)
+            try:
+                fit(trainer, self.console)
+            except Interrupted:
+                raise KeyboardInterrupt from None
         return run
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -92,19 +93,3 @@ class Study:
 def recipe(base: str, overrides: Iterable[tuple[str, Any]]) -> Recipe:
     """A recipe of the package with some of its keys changed."""
     return recipes.load(base, [f"{key}={json.dumps(value)}" for key, value in overrides])
-
-
-def spaced(index: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` entries of `index`, evenly spaced over it."""
-    return index[np.linspace(0, len(index) - 1, min(count, len(index))).astype(int)]
-
-
-def _fit(trainer: Trainer, console: Console) -> None:
-    usual = signal.signal(signal.SIGINT, lambda *_: trainer.stop())
-    try:
-        with ProgressLine(trainer, console) as bar:
-            trainer.fit(bar.report)
-    except Interrupted:
-        raise KeyboardInterrupt from None
-    finally:
-        signal.signal(signal.SIGINT, usual)

@@ -15,6 +15,7 @@ from rae_serve.errors import InvalidInput
 from training import recipe as recipes
 from training.evaluation import features, held_out, measure, subject
 from training.evaluation.subject import BundleSubject, RunSubject
+from training.export import export
 from training.runs import Run, load_data
 from training.trainer import Trainer
 
@@ -120,6 +121,9 @@ def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
     run = Run.create(tmp_path / "run", recipe, dataset, str(tmp_path / "mine.npy"))
     Trainer(recipe, dataset, run.path, CPU).fit()
     one = subject.load(run.path, CPU)
+    assert one.checkpoint.startswith("the latest")
+    chosen = export(run, tmp_path / "best", best=True).path
+    assert "chosen by them" in subject.load(chosen, CPU).checkpoint
     images = held_out.load(one, None)
     assert (images.split, images.same) == ("validation", True)
     assert (images.held_out == dataset.images[dataset.validation]).all()

@@ -116,7 +116,7 @@ def test_stretching_reaches_both_ends_and_leaves_flat_images():
 
 def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
     np.save(tmp_path / "mine.npy", digits("train")[:400])
-    recipe = recipes.load("flexae-digits", ["steps=2", "filters=4", "hidden=8", "validation=0.1"])
+    recipe = recipes.load("flexae-digits", ["steps=2", "sample_every=1", "filters=4", "hidden=8", "validation=0.1"])
     dataset = load_data(recipe, str(tmp_path / "mine.npy"))
     run = Run.create(tmp_path / "run", recipe, dataset, str(tmp_path / "mine.npy"))
     Trainer(recipe, dataset, run.path, CPU).fit()

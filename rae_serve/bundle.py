@@ -91,9 +91,6 @@ class Training(Facts):
     steps: int
     seed: int
     checkpoint_digest: Sha256
-    checkpoint: Literal["latest", "best"] = Field(
-        "latest", description="best: of the least error on images held out of the training data."
-    )
 
 
 class Figure(Facts):

@@ -100,7 +100,7 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
         "image": run.preprocessing.model_dump(),
         "latent": _latent_facts(codes, pruning),
         "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
-        "training": run.training_facts(state) | {"checkpoint": "best" if best else "latest"},
+        "training": run.training_facts(state),
         "precision": "float32",
         "opset": OPSET,
         "ir_version": IR_VERSION,

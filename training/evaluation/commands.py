@@ -28,7 +28,7 @@ from training.evaluation.held_out import Images
 from training.evaluation.measure import AUTHORS, METRICS, Figures, Neighbours, Sets
 from training.evaluation.report import html
 from training.evaluation.studies.training import Study
-from training.evaluation.subject import Subject
+from training.evaluation.subject import BundleSubject, Subject
 
 FIGURES: Final = "evaluation.json"
 REPORT: Final = "report.html"
@@ -152,11 +152,17 @@ def _document(subject: Subject, images: Images, these: Sets, look: Network, seed
             "reference": f"{compared} held-out images, evenly spaced over all of them",
             "seed": seed,
             "memorisation": "on FD-cifar10's network, against all training images",
-            "checkpoint": subject.checkpoint,
+            "checkpoint": _checkpoint(subject, images),
         },
         "network": {"label": look.label, "description": look.description, "weights_sha256": look.digest},
         "versions": {"python": platform.python_version()} | _versions(),
     }
+
+
+def _checkpoint(subject: Subject, images: Images) -> str:
+    if isinstance(subject, BundleSubject) and images.split == "validation":
+        return "the latest of the run, unless it was exported with --best: that is chosen by these images"
+    return "never chosen by these images"
 
 
 def _versions() -> dict[str, str]:

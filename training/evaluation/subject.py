@@ -23,10 +23,6 @@ from training.runs import RECORD, Run
 Codes = npt.NDArray[np.float32]  # [N, m]
 
 _BATCH: Final = 250
-_CHOSEN: Final = {
-    "latest": "the latest of the run: never chosen by held-out images",
-    "best": "the one of least error on the images that training held out: chosen by them",
-}
 
 
 class Subject(Protocol):
@@ -40,7 +36,6 @@ class Subject(Protocol):
     training_images: int
     preprocessing: Preprocessing
     trained_dim: int
-    checkpoint: str  # which one it is, in words
 
     def latents(self, count: int, seed: int) -> Codes:
         """The prior's latents of rows 0 … count − 1 of a seed."""
@@ -77,7 +72,6 @@ class BundleSubject:
         self.training_images = manifest.training.images
         self.preprocessing = manifest.image
         self.trained_dim = manifest.latent.trained_dim
-        self.checkpoint = _CHOSEN[manifest.training.checkpoint]
 
     def latents(self, count: int, seed: int) -> Codes:
         return self._engine.latents(self._engine.noise(count, seed=seed))
@@ -120,7 +114,6 @@ class RunSubject:
         self.training_images = run.images
         self.preprocessing = run.preprocessing
         self.trained_dim = model.prior.latent_dim
-        self.checkpoint = _CHOSEN["latest"]
 
     def latents(self, count: int, seed: int) -> Codes:
         return self._run("prior", noise.normals(seed, 0, count, self._noise_dim))

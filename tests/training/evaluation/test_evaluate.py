@@ -13,9 +13,8 @@ import torch
 
 from rae_serve.errors import InvalidInput
 from training import recipe as recipes
-from training.evaluation import features, held_out, measure, subject
+from training.evaluation import commands, features, held_out, measure, subject
 from training.evaluation.subject import BundleSubject, RunSubject
-from training.export import export
 from training.runs import Run, load_data
 from training.trainer import Trainer
 
@@ -121,9 +120,6 @@ def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
     run = Run.create(tmp_path / "run", recipe, dataset, str(tmp_path / "mine.npy"))
     Trainer(recipe, dataset, run.path, CPU).fit()
     one = subject.load(run.path, CPU)
-    assert one.checkpoint.startswith("the latest")
-    chosen = export(run, tmp_path / "best", best=True).path
-    assert "chosen by them" in subject.load(chosen, CPU).checkpoint
     images = held_out.load(one, None)
     assert (images.split, images.same) == ("validation", True)
     assert (images.held_out == dataset.images[dataset.validation]).all()
@@ -134,6 +130,17 @@ def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
     np.save(tmp_path / "few.npy", digits("train")[:50])
     with pytest.raises(InvalidInput, match="has 50 images"):
         held_out.load(one, str(tmp_path / "few.npy"))
+
+
+def test_a_bundle_may_have_been_chosen_by_what_training_held_out(run, bundle, engine):
+    of = {
+        split: held_out.Images("digits", *[engine.sample(2, seed=1)] * 2, split, True)
+        for split in ("test", "validation")
+    }
+    served, trained = subject.load(bundle.path, CPU), subject.load(run.path, CPU)
+    assert "--best" in commands._checkpoint(served, of["validation"])
+    for one, split in ((served, "test"), (trained, "validation")):
+        assert commands._checkpoint(one, of[split]) == "never chosen by these images"
 
 
 def test_other_training_images_are_doubted(command, bundle, tmp_path, monkeypatch, digits):

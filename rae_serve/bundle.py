@@ -149,6 +149,11 @@ class Manifest(Facts):
         return self
 
 
+def name_of(folder: Path) -> str:
+    """The name of a bundle in a folder. A link has its own: what it points to may change."""
+    return Path(os.path.abspath(folder)).name
+
+
 class Bundle:
     """A bundle whose every file has been read and found to be what its manifest says.
 
@@ -157,7 +162,7 @@ class Bundle:
 
     def __init__(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> None:
         self.path = path
-        self.name = path.resolve().name
+        self.name = name_of(path)
         self.manifest = manifest
         self._contents = contents
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from rae_serve import metrics, parity, sessions
-from rae_serve.bundle import MANIFEST, Bundle
+from rae_serve.bundle import MANIFEST, Bundle, name_of
 from rae_serve.engine import Engine
-from rae_serve.errors import BundleError, InvalidInput, NotFound, RaeServeError
+from rae_serve.errors import BundleError, InvalidInput, NotFound
 from rae_serve.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Catalog:
         none of them.
         """
         folders = _folders(self.settings.bundles)
-        names = [folder.resolve().name for folder in folders]
+        names = [name_of(folder) for folder in folders]
         for name in names:
             if names.count(name) > 1:
                 raise BundleError(f"two bundles are named {name}; rename the folder of one")
@@ -68,9 +68,9 @@ class Catalog:
         for folder in self.check():
             self._seen[folder] = _state(folder)
             self._take(folder)
-            if folder.resolve().name not in self._engines:
+            if name_of(folder) not in self._engines:
                 self._failed.add(folder)
-        metrics.MODELS.set(len(self._engines))
+        self.count()
 
     def watch(self) -> None:
         """Look at the folders every `reload_seconds`, in a thread of its own, until `close`."""
@@ -120,12 +120,15 @@ class Catalog:
                 total[graph] += rows
         return total
 
+    def count(self) -> None:
+        """Tell the metrics what this worker serves and how much waits: no worker can for another."""
+        metrics.MODELS.set(len(self._engines))
+        for graph, rows in self.waiting().items():
+            metrics.WAITING_ROWS.labels(graph).set(rows)
+
     def refresh(self) -> None:
         """Take over what has changed on disk since the last look."""
-        try:
-            folders = _folders(self.settings.bundles)
-        except BundleError:
-            folders = []
+        folders = _folders(self.settings.bundles, missing_ok=True)
         for folder in folders:
             state = _state(folder)
             if state != self._seen.get(folder, _ABSENT):
@@ -137,7 +140,7 @@ class Catalog:
             if self._absences[folder] >= _POLLS_UNTIL_GONE:
                 self._drop(folder)
         self._close_retired()
-        metrics.MODELS.set(len(self._engines))
+        self.count()
 
     def _follow(self) -> None:
         while not self._stopped.wait(self.settings.reload_seconds):
@@ -147,13 +150,13 @@ class Catalog:
                 log.exception("the bundles' folders cannot be followed; trying again")
 
     def _take(self, folder: Path) -> None:
-        name = folder.resolve().name
-        others = [other for other in self._seen if other != folder and other.resolve().name == name]
+        name = name_of(folder)
+        others = [other for other in self._seen if other != folder and name_of(other) == name]
         try:
             if others and name in self._engines:
                 raise BundleError(f"{others[0]} is served by that name already; rename the folder of one")
             engine = self._verified(folder)
-        except (RaeServeError, OSError) as error:
+        except Exception as error:  # whatever is wrong with one bundle, the others go on
             metrics.RELOADS.labels("refused").inc()
             log.error("%s is not taken over: %s", folder, error)
             return
@@ -166,7 +169,10 @@ class Catalog:
     def _drop(self, folder: Path) -> None:
         del self._seen[folder], self._absences[folder]
         self._failed.discard(folder)
-        name = folder.resolve().name
+        name = name_of(folder)
+        for other in self._seen:  # one that was refused for its name is tried again
+            if name_of(other) == name:
+                self._seen[other] = _ABSENT
         if name in self._engines:
             self._retire(name)
             self._engines = {other: engine for other, engine in self._engines.items() if other != name}
@@ -207,7 +213,7 @@ class Catalog:
         return engine
 
 
-def _folders(bundles: str) -> list[Path]:
+def _folders(bundles: str, *, missing_ok: bool = False) -> list[Path]:
     """Each part is a bundle, or a folder of them."""
     folders = []
     for part in map(Path, bundles.split(os.pathsep)):
@@ -215,7 +221,7 @@ def _folders(bundles: str) -> list[Path]:
             folders.append(part)
         elif part.is_dir():
             folders += sorted(found.parent for found in part.glob(f"[!.]*/{MANIFEST}"))
-        else:
+        elif not missing_ok:
             raise BundleError(f"there is no folder {part}; RAE_SERVE_BUNDLES names where bundles are")
     return folders
 

@@ -16,7 +16,7 @@ from rae_serve.batching import MicroBatcher, then
 from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
 from rae_serve.images import Pixels
-from rae_serve.sessions import Device, Graph, fixed_sizes, resolve
+from rae_serve.sessions import Device, Graph, fixed_sizes, usable
 
 Latents = npt.NDArray[np.float32]  # [N, latent_dim]
 Observe = Callable[[str, int], None]  # a graph's name, the rows of a batch
@@ -33,7 +33,7 @@ _DRAW: Final = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature"
 class Engine:
     """Samples, decodes and encodes with one bundle; safe to call from many threads, which share batches.
 
-    `device` "auto" takes the CUDA device `device_id` where the driver shows one, else the CPU; "cuda" raises
+    `device` "auto" takes the CUDA device `device_id` where it can be used, else the CPU; "cuda" raises
     RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. A request
     that is alone has them all, several share them; the pixels are the same bits, whatever runs beside them. A graph
     runs at most `max_batch` rows at once, and raises Overloaded where `max_waiting` rows wait for it already.
@@ -54,7 +54,7 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.device = resolve(device)
+        self.device = usable(device, bundle.graph("prior"), device_id)
         self._under_way: list[int] = []  # the rows of every request that has no answer yet
         threads = threads or os.cpu_count() or 1
         # Two batches side by side, on half of the cores each, take less time than one after the other on all.
@@ -156,7 +156,7 @@ class Engine:
         if attribute not in known:
             there_are = f"it has {', '.join(known)}" if known else "it has none; rae-serve attributes adds them"
             raise NotFound(f"model {self.bundle.name!r} has no attribute {attribute!r}; {there_are}")
-        moves = np.asarray(strengths, np.float64)
+        moves = _numbers("strengths", strengths)
         if moves.ndim != 1 or not len(moves) or not (np.abs(moves) <= MAX_STRENGTH).all():
             raise InvalidInput("strengths", f"must be numbers within ±{MAX_STRENGTH:g}, at least one")
         rows = _finite("latents", latents, self.manifest.latent.dim)
@@ -204,7 +204,7 @@ class Engine:
         if noise.integer("steps", steps) < 1:
             raise InvalidInput("steps", f"must be at least 1, not {steps}")
         dim = self.manifest.noise.dim if space == "noise" else self.manifest.latent.dim
-        a, b = _finite("start", np.asarray(start)[None], dim)[0], _finite("end", np.asarray(end)[None], dim)[0]
+        a, b = _finite("start", [start], dim)[0], _finite("end", [end], dim)[0]
         if space == "noise":
             return self.submit_latents(paths.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline)
         done: Future[Latents] = Future()
@@ -238,7 +238,7 @@ def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any
     """Rows offset … offset + n − 1 of a seed, [n] of _DRAW, checked."""
     if noise.integer("n", n) < 1:
         raise InvalidInput("n", f"must be at least 1, not {n}")
-    if not 0 <= temperature <= MAX_TEMPERATURE:
+    if _numbers("temperature", temperature).ndim or not 0 <= temperature <= MAX_TEMPERATURE:
         raise InvalidInput("temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, not {temperature}")
     first = noise.integer("offset", offset)
     noise.integer("offset", first + n - 1)
@@ -249,7 +249,14 @@ def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any
     return draws
 
 
-def _finite(field: str, rows: npt.ArrayLike, dim: int) -> Latents:
+def _numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(field, f"must be numbers, not {values!r}") from None
+
+
+def _finite(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> Latents:
     try:
         with np.errstate(over="ignore"):  # what overflows is refused below
             array = np.asarray(rows, dtype=np.float32)

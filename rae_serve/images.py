@@ -86,6 +86,8 @@ class Preprocessing(BaseModel):
             # Pillow would clip 16-bit greys at 255 instead of scaling them.
             greys = np.asarray(picture, dtype=np.int64).clip(0, 65535)
             picture = Image.fromarray((greys // 257).astype(np.uint8))
+        if picture.mode == "LAB":  # which Pillow converts to RGB alone
+            picture = picture.convert("RGB")
         if picture.has_transparency_data:
             background = Image.new("RGBA", picture.size, (self.background,) * 3 + (255,))
             picture = Image.alpha_composite(background, picture.convert("RGBA"))
@@ -118,9 +120,11 @@ def read(data: bytes, field: str = "image", max_pixels: int = 50_000_000) -> Ima
                 problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels}"
                 raise InvalidInput(field, problem)
             picture.load()
+    except InvalidInput:
+        raise
     except UnidentifiedImageError:
         raise InvalidInput(field, f"is no readable picture (none of {', '.join(_FORMATS)})") from None
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except Exception as error:  # of many kinds, by format and damage
         raise InvalidInput(field, f"is no readable picture ({error})") from None
     return picture
 

@@ -20,7 +20,17 @@ Array = npt.NDArray[Any]
 
 
 def measure(engine: Engine, golden: dict[str, Array]) -> Parity:
-    """The largest differences between the graphs and the golden arrays, over several batch sizes."""
+    """The largest differences between the graphs and the golden arrays, over several batch sizes.
+
+    Raises BundleError where the arrays are not those of such graphs.
+    """
+    try:
+        return _measured(engine, golden)
+    except (KeyError, ValueError) as error:
+        raise BundleError(f"the golden arrays do not fit the graphs ({error})") from None
+
+
+def _measured(engine: Engine, golden: dict[str, Array]) -> Parity:
     return Parity(
         batch_sizes=list(BATCH_SIZES),
         prior=_largest(engine.latents, golden["noise"], golden["latent"], _relative),
@@ -47,11 +57,12 @@ def check(parity: Parity, tolerance_grey_levels: int) -> None:
 def _largest(
     run: Callable[[Array], Array], inputs: Array, expected: Array, difference: Callable[[Array, Array], Array]
 ) -> float:
-    return max(
-        float(difference(run(inputs[rows]), expected[rows]).max())
+    differences = [
+        difference(run(inputs[rows]), expected[rows]).max()
         for size in BATCH_SIZES
         for rows in _slices(len(inputs), size)
-    )
+    ]
+    return float(np.max(differences))  # which is NaN where one of them is; Python's max is not
 
 
 def _slices(count: int, size: int) -> Iterator[slice]:

@@ -32,8 +32,10 @@ from rae_serve.settings import Settings
 try:
     catalog = Catalog(Settings.from_environment())
     catalog.check()  # here, once: a worker that fails is started again, for ever
+    workers = catalog.settings.worker_count()
 except RaeServeError as error:
     sys.exit(f"rae-serve: {error}")
+_NATIVE_CALLS = 64  # of the tensor verbs, side by side in a worker, where they share batches
 connections.limit(catalog.settings.max_seconds)
 
 
@@ -71,7 +73,8 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @bentoml.service(
     name="rae_serve",
-    workers=catalog.settings.worker_count(),
+    workers=workers,
+    threads=_NATIVE_CALLS,
     # BentoML's default host is 0.0.0.0; in a container BENTOML_HOST says so.
     http={"host": os.environ.get("BENTOML_HOST", "127.0.0.1"), "port": catalog.settings.port},
     # Its metrics make one series of every URL; /metrics, the log and the time limit are our own.

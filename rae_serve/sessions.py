@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 import threading
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from rae_serve.errors import RaeServeError
+from rae_serve.errors import BundleError, RaeServeError
+
+log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
 Used = Literal["cpu", "cuda"]
@@ -34,7 +37,10 @@ class Graph:
         # Threads that spin between a run's operators spare a lone picture the time to wake them; after it, they would
         # take a core from everything else.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device, device_id))
+        try:
+            self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device, device_id))
+        except Exception as error:  # ONNX Runtime's own, which have no common base
+            raise BundleError(f"ONNX Runtime cannot load a graph of the bundle: {error}") from None
         used = self._session.get_providers()
         if device == "cuda" and used[0] != "CUDAExecutionProvider":
             # ONNX Runtime falls back to the CPU without an error.
@@ -86,8 +92,23 @@ def fixed_sizes(max_batch: int) -> tuple[int, ...]:
     return (*sizes, max_batch) if max_batch > 1 else (1,)
 
 
+def usable(device: Device, model: bytes, device_id: int) -> Used:
+    """The device that `device` means for a graph `model`: auto is CUDA where that can really be run there.
+
+    Raises RaeServeError for CUDA that is not there.
+    """
+    used = resolve(device)
+    if device == "auto" and used == "cuda":
+        try:
+            Graph(model, used, device_id=device_id, threads=1, sizes=(1,))
+        except RaeServeError as error:
+            log.warning("there is a CUDA device, and the CPU is taken: %s", error)
+            return "cpu"
+    return used
+
+
 def resolve(device: Device) -> Used:
-    """The device that `device` means on this machine. Raises RaeServeError for CUDA that is not there."""
+    """The device that `device` means by what is installed. Raises RaeServeError for CUDA that is not there."""
     if device == "auto":
         return "cuda" if cuda_devices() and _has_cuda_provider() else "cpu"
     if device == "cuda" and not _has_cuda_provider():

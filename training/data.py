@@ -27,7 +27,7 @@ from rae_serve.images import Pixels, Preprocessing
 from training import sources
 
 MAX_VALIDATION: Final = 5000
-MAX_FILE_PIXELS: Final = 500_000_000  # of a file to train on: one's own, so beyond what any camera takes
+MAX_FILE_PIXELS: Final = 178_000_000  # of a file to train on: one's own, so as much as Pillow opens
 LARGE_BYTES: Final = 1 << 30  # decoded images beyond this are mapped from a cache file, not held in memory
 _GUESSED_SIDE: Final = 64  # of images that come in many sizes: what a CPU trains on in an hour
 _HEADERS_READ: Final = 1000

@@ -42,8 +42,7 @@ def create_app(catalog: Catalog) -> FastAPI:
 
     @app.get("/metrics", include_in_schema=False)
     def prometheus() -> Response:
-        for graph, rows in catalog.waiting().items():
-            metrics.WAITING_ROWS.labels(graph).set(rows)
+        catalog.count()
         return Response(metrics.exposition(), media_type=metrics.MEDIA_TYPE)
 
     return app

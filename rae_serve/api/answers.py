@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import Response
@@ -20,7 +21,8 @@ _AT_ONCE_BYTES = 32 * 1024
 
 def headers(engine: Engine, seed: int | None = None) -> dict[str, str]:
     """What an answer was made from."""
-    made_from = {"RAE-Model": engine.bundle.name, "RAE-Digest": engine.manifest.digest}
+    # A header knows Latin-1 only; a folder may have any name.
+    made_from = {"RAE-Model": quote(engine.bundle.name), "RAE-Digest": engine.manifest.digest}
     return made_from if seed is None else {"RAE-Seed": str(seed), **made_from}
 
 

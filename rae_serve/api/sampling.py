@@ -16,8 +16,8 @@ from rae_serve.noise import random_seed
 
 IfNoneMatch = Annotated[str | None, Header(description="An ETag that the client has.")]
 
-_SHORT_AGE: Final = "public, max-age=60"
-_FOREVER: Final = "public, max-age=31536000, immutable"
+_SHORT_AGE: Final = "max-age=60"
+_FOREVER: Final = "max-age=31536000, immutable"
 _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"content": binary("png"), "description": "The image."},
     304: {"description": "The client has it already."},
@@ -28,6 +28,8 @@ _IMAGE: Final[dict[int | str, dict[str, Any]]] = {
 def routes(catalog: Catalog) -> APIRouter:
     """`/v1/sample`, and every image by its own address."""
     router = APIRouter(tags=["images"], default_response_class=Response)
+    # What needs a key is no affair of a cache that others share.
+    kept_by = "private" if catalog.settings.api_keys else "public"
 
     @router.post(
         "/v1/sample",
@@ -52,7 +54,7 @@ def routes(catalog: Catalog) -> APIRouter:
         request: Request, name: str, seed: Seed, index: Index, if_none_match: IfNoneMatch = None
     ) -> Response:
         """One image by its seed and row."""
-        return await _image(request, catalog.engine(name), seed, index, if_none_match, _SHORT_AGE)
+        return await _image(request, catalog.engine(name), seed, index, if_none_match, f"{kept_by}, {_SHORT_AGE}")
 
     @router.get("/v1/models/{name}/digests/{digest}/images/{seed}/{index}.png", responses=_IMAGE)
     async def show_immutable_image(
@@ -62,7 +64,7 @@ def routes(catalog: Catalog) -> APIRouter:
         engine = catalog.engine(name)
         if digest != engine.manifest.digest:
             raise NotFound(f"model {name!r} has the digest {engine.manifest.digest}, not {digest}")
-        return await _image(request, engine, seed, index, if_none_match, _FOREVER)
+        return await _image(request, engine, seed, index, if_none_match, f"{kept_by}, {_FOREVER}")
 
     return router
 

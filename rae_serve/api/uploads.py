@@ -108,7 +108,11 @@ def _json(body: bytes) -> Upload:
 
 
 async def _form(request: Request, limit: int) -> Upload:
-    async with request.form(max_files=limit + 1, max_fields=0) as form:
+    try:
+        await request.form(max_files=limit + 1, max_fields=0)
+    except (UnicodeError, LookupError) as error:
+        raise HTTPException(400, f"the form's charset cannot be used: {error}") from None
+    async with request.form() as form:  # as it was just read
         parts = form.multi_items()
         names = sorted({name for name, part in parts if not isinstance(part, UploadFile)})
         if names:

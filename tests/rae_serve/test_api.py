@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import zipfile
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -98,11 +100,41 @@ def test_one_image_is_no_grid_and_a_drawn_seed_comes_back(client, engine):
     assert np.array_equal(pixels_of(response.content), engine.sample(1, seed=seed)[0, ..., 0])
 
 
+def test_what_needs_a_key_is_for_no_shared_cache(bundle):
+    catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", api_keys=["some-key-1234567"]))
+    catalog.load()
+    alone = TestClient(Front(create_app(catalog), catalog.settings))
+    key = {"Authorization": "Bearer some-key-1234567"}
+    answer = alone.get("/v1/models/digits/images/1/2.png", headers=key)
+    assert answer.headers["cache-control"] == "private, max-age=60"
+    catalog.close()
+
+
+def test_a_model_may_have_any_name(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "数字")
+    catalog = Catalog(Settings(bundles=str(tmp_path), device="cpu"))
+    catalog.load()
+    alone = TestClient(Front(create_app(catalog), catalog.settings))
+    answer = alone.post("/v1/sample", json={"model": "数字", "seed": 1})
+    assert answer.status_code == 200
+    assert unquote(answer.headers["rae-model"]) == "数字"
+    catalog.close()
+
+
+def test_a_form_of_no_known_charset_is_refused(client):
+    kind = "multipart/form-data; boundary=x; charset=undefined"
+    body = b'--x\r\nContent-Disposition: form-data; name="images"; filename="a.png"\r\n\r\nabc\r\n--x--\r\n'
+    answer = client.post("/v1/encode", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 400
+    assert "charset" in answer.json()["detail"]
+
+
 def test_caches_are_told_how_long(client, bundle):
     short = client.get("/v1/models/digits/images/1/2.png")
     assert "max-age=60" in short.headers["cache-control"]
     long = client.get(f"/v1/models/digits/digests/{bundle.manifest.digest}/images/1/2.png")
     assert "immutable" in long.headers["cache-control"]
+    assert all("public" in answer.headers["cache-control"] for answer in (short, long))
     etag = short.headers["etag"]
     assert etag == long.headers["etag"] != client.get("/v1/models/digits/images/1/3.png").headers["etag"]
     for known in (etag, f'W/{etag}, "x"', "*"):

@@ -124,6 +124,62 @@ def test_such_a_bundle_is_not_served_from_the_start(folder, bundle, caplog):
     catalog.close()
 
 
+def test_a_bundle_that_is_taken_away_takes_no_other_with_it(folder, bundle, tmp_path):
+    other = shutil.copytree(bundle.path, tmp_path / "apart" / "other")
+    catalog = Catalog(Settings(bundles=f"{folder / 'one'}:{other}", device="cpu"))
+    catalog.load()
+    assert catalog.names() == ["one", "other"]
+    shutil.rmtree(other)
+    for _ in range(3):
+        catalog.refresh()
+    assert (catalog.names(), catalog.ready()) == (["one"], True)
+    catalog.close()
+
+
+def test_a_link_is_served_by_its_own_name_and_followed(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "versions" / "v1")
+    with_false_golden(bundle, tmp_path / "versions" / "v2")
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "current").symlink_to(tmp_path / "versions" / "v2")
+    catalog = Catalog(Settings(bundles=str(served), device="cpu"))
+    catalog.load()
+    assert (catalog.names(), catalog.ready()) == ([], False)
+    (served / "next").symlink_to(tmp_path / "versions" / "v1")
+    (served / "next").replace(served / "current")
+    catalog.refresh()
+    assert (catalog.names(), catalog.ready()) == (["current"], True)
+    (served / "current").unlink()
+    for _ in range(2):
+        catalog.refresh()
+    assert catalog.names() == []
+    catalog.close()
+
+
+def test_a_bundle_that_moves_is_served_from_where_it_is(bundle, tmp_path):
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+    shutil.copytree(bundle.path, tmp_path / "one" / "digits")
+    catalog = Catalog(Settings(bundles=f"{tmp_path / 'one'}:{tmp_path / 'other'}", device="cpu"))
+    catalog.load()
+    (tmp_path / "one" / "digits").rename(tmp_path / "other" / "digits")
+    for _ in range(4):
+        catalog.refresh()
+    assert catalog.names() == ["digits"]
+    catalog.close()
+
+
+def test_graphs_that_are_none_are_refused(bundle, tmp_path, caplog):
+    contents = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files}
+    facts = bundle.manifest.model_dump(exclude={"files", "digest"})
+    bundles.write(tmp_path / "broken", facts, contents | {"prior.onnx": b"not a graph"})
+    catalog = Catalog(Settings(bundles=str(tmp_path / "broken"), device="cpu"))
+    catalog.load()
+    assert (catalog.names(), catalog.ready()) == ([], False)
+    assert "cannot load a graph" in caplog.text
+    catalog.close()
+
+
 def test_no_request_is_dropped_while_bundles_are_swapped(catalog, folder):
     expected = catalog.engine("one").sample(2, seed=1)
     catalog.watch()

@@ -103,6 +103,7 @@ def test_folders_in_use_are_left_alone(fails, bundle, run, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     fails(["sample", bundle.path, "--out", tmp_path], "in use")
     fails(["export", run.path, "--out", tmp_path], "in use")
+    fails(["sample", bundle.path, "--out", tmp_path / "mine.txt" / "x.png"], "/x.png cannot be written: Not a dir")
     fails(["train", "flexae-digits", "--out", tmp_path], "in use")
     fails(["sample", bundle.path, "--out", tmp_path / "no" / "such" / "x.png"], "x.png cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

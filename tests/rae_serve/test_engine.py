@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from rae_serve import noise, parity, paths
+from rae_serve import noise, parity, paths, sessions
 from rae_serve.bundle import Bundle, Parity
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
@@ -105,6 +105,10 @@ def test_verbs_agree_with_each_other(engine):
         ("offset", lambda e: e.sample(1, seed=1, offset=-1)),
         ("temperature", lambda e: e.sample(1, seed=1, temperature=float("nan"))),
         ("temperature", lambda e: e.sample(1, seed=1, temperature=-0.1)),
+        ("temperature", lambda e: e.sample(1, seed=1, temperature="hot")),
+        ("temperature", lambda e: e.sample(1, seed=1, temperature=[1.0])),
+        ("start", lambda e: e.between([1, [2]], [0.0] * 8, 2)),
+        ("end", lambda e: e.between([0.0] * 8, [0.0] * 7, 2)),
         ("latents", lambda e: e.decode([[1.0]])),
         ("latents", lambda e: e.decode([["a"] * 8])),
         ("latents", lambda e: e.decode(np.full((1, 8), np.nan))),
@@ -146,6 +150,27 @@ def test_cuda_that_is_not_there_is_an_error_never_the_cpu(bundle):
             pass
     with pytest.raises(RaeServeError, match="CUDA was asked for"):
         Engine(bundle, device="cuda")
+
+
+def test_auto_takes_the_cpu_where_cuda_is_there_by_its_driver_alone(bundle, engine, monkeypatch, caplog):
+    if sessions.cuda_devices():
+        pytest.skip("this machine has a CUDA device")
+    monkeypatch.setattr(sessions, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(sessions, "_has_cuda_provider", lambda: True)
+    auto = Engine(bundle, device="auto")
+    assert auto.device == "cpu"
+    assert "the CPU is taken" in caplog.text
+    assert np.array_equal(auto.sample(2, seed=1), engine.sample(2, seed=1))
+
+
+def test_arrays_that_are_not_of_the_graphs_are_told(bundle, engine):
+    golden = dict(bundle.golden())
+    spoiled = golden | {"image": golden["image"].copy(), "latent": golden["latent"].copy()}
+    spoiled["latent"][3] = np.nan
+    assert np.isnan(parity.measure(engine, golden | {"encoded": spoiled["latent"]}).encoder)
+    for wrong in ({"noise": golden["noise"]}, golden | {"noise": golden["noise"][:0]}):
+        with pytest.raises(BundleError, match="golden arrays do not fit"):
+            parity.measure(engine, wrong)
 
 
 @pytest.mark.gpu

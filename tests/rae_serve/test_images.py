@@ -98,6 +98,14 @@ def test_what_is_no_whole_picture_is_refused(data):
         images.read(data, "photo")
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_cielab_tiff_is_a_picture_too(mode):
+    buffer = io.BytesIO()
+    Image.new("LAB", (8, 8), (128, 128, 128)).save(buffer, "TIFF")
+    prepared = Preprocessing(height=8, width=8, mode=mode)(images.read(buffer.getvalue()))
+    assert (abs(prepared.astype(int) - 119) <= 2).all()  # L* = 50 is 119 in sRGB
+
+
 def test_a_picture_beyond_the_limit_is_refused_by_its_header():
     with pytest.raises(InvalidInput, match="64 × 64 pixels are more"):
         images.read(png(ramp(64, 64)), max_pixels=4095)

@@ -78,6 +78,14 @@ def test_a_folder_of_mostly_no_images_fails(tmp_path):
         data.load(str(tmp_path), "folder", shape={})
 
 
+def test_a_photograph_beyond_what_the_service_takes_is_trained_on(tmp_path):
+    folder_of(tmp_path, 3)
+    Image.new("L", (7200, 7200), 9).save(tmp_path / "large.png")
+    photos = data.load(str(tmp_path), "folder", shape={"height": 8, "width": 8})
+    assert photos.skipped == ()
+    assert (photos.images[3] == 9).all()
+
+
 def test_a_truncated_image_is_skipped(tmp_path):
     folder_of(tmp_path, 3, (64, 64))
     whole = (tmp_path / "001.png").read_bytes()

@@ -170,10 +170,10 @@ class Catalog:
         del self._seen[folder], self._absences[folder]
         self._failed.discard(folder)
         name = name_of(folder)
-        for other in self._seen:  # one that was refused for its name is tried again
-            if name_of(other) == name:
-                self._seen[other] = _ABSENT
-        if name in self._engines:
+        if name in self._engines and self._engines[name].bundle.path == folder:
+            for other in self._seen:  # one that was refused for its name is tried again
+                if name_of(other) == name:
+                    self._seen[other] = _ABSENT
             self._retire(name)
             self._engines = {other: engine for other, engine in self._engines.items() if other != name}
             metrics.RELOADS.labels("removed").inc()

@@ -238,14 +238,15 @@ def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any
     """Rows offset … offset + n − 1 of a seed, [n] of _DRAW, checked."""
     if noise.integer("n", n) < 1:
         raise InvalidInput("n", f"must be at least 1, not {n}")
-    if _numbers("temperature", temperature).ndim or not 0 <= temperature <= MAX_TEMPERATURE:
+    warmth = _numbers("temperature", temperature)
+    if warmth.ndim or not 0 <= warmth <= MAX_TEMPERATURE:
         raise InvalidInput("temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, not {temperature}")
     first = noise.integer("offset", offset)
     noise.integer("offset", first + n - 1)
     draws = np.empty(n, _DRAW)
     draws["seed"] = noise.integer("seed", seed)
     draws["row"] = np.arange(first, first + n, dtype=np.uint64)
-    draws["temperature"] = temperature
+    draws["temperature"] = warmth
     return draws
 
 

@@ -166,6 +166,13 @@ def test_a_bundle_that_moves_is_served_from_where_it_is(bundle, tmp_path):
     for _ in range(4):
         catalog.refresh()
     assert catalog.names() == ["digits"]
+    served = catalog.engine("digits")
+    shutil.copytree(bundle.path, tmp_path / "one" / "digits")
+    catalog.refresh()
+    shutil.rmtree(tmp_path / "one" / "digits")
+    for _ in range(3):
+        catalog.refresh()
+    assert catalog.engine("digits") is served  # the other never took its place
     catalog.close()
 
 

@@ -107,6 +107,7 @@ def test_verbs_agree_with_each_other(engine):
         ("temperature", lambda e: e.sample(1, seed=1, temperature=-0.1)),
         ("temperature", lambda e: e.sample(1, seed=1, temperature="hot")),
         ("temperature", lambda e: e.sample(1, seed=1, temperature=[1.0])),
+        ("temperature", lambda e: e.sample(1, seed=1, temperature="20")),
         ("start", lambda e: e.between([1, [2]], [0.0] * 8, 2)),
         ("end", lambda e: e.between([0.0] * 8, [0.0] * 7, 2)),
         ("latents", lambda e: e.decode([[1.0]])),

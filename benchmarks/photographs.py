@@ -1,17 +1,20 @@
-"""A folder of photographs: our generations and reconstructions beside pythae's, after training for as long.
+"""A folder of photographs: our generations and reconstructions beside pythae's, trained side by side for as long.
 
     pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
-    rae-serve train flexae-folder --data photos --minutes 60 --out runs/photos
-    python -m benchmarks.photographs runs/photos --test other-photos --minutes 60
+    python -m benchmarks.photographs photos --test other-photos --minutes 60 --out runs/photos
 
-pythae's RAE-L2 with a mixture of 10 Gaussians on its codes gets the run's images, networks, batch and autoencoder's
-learning rate. Fréchet distances on our CIFAR-10 network's features, against the photographs in the folder --test.
+`rae-serve train flexae-folder` has one half of the cores, pythae the other. pythae's RAE-L2 with a mixture of 10
+Gaussians on its codes gets our images, networks, batch and autoencoder's learning rate. Fréchet distances on our
+CIFAR-10 network's features, against the photographs in the folder --test.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -35,7 +38,7 @@ from training.evaluation.features import features, network
 from training.evaluation.metrics import frechet_distance
 from training.evaluation.subject import RunSubject
 from training.recipe import Recipe
-from training.runs import Run, load_data
+from training.runs import RECORD, Run, load_data
 
 CPU = torch.device("cpu")
 
@@ -91,13 +94,27 @@ def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pix
     return to_pixels(generated.cpu()).numpy(), to_pixels(reconstructed).numpy(), budget.steps
 
 
+def start(photographs: str, minutes: float, out: Path) -> tuple[Run, subprocess.Popen[bytes]]:
+    """Our training, once its folder is set up, and its process; both contenders get half of the cores."""
+    half = max(1, (os.cpu_count() or 1) // 2)
+    torch.set_num_threads(half)
+    command = ["rae-serve", "train", "flexae-folder", "--data", photographs, "--minutes", str(minutes), "--out", out]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(half)})
+    while not (out / RECORD).exists():
+        if process.poll() is not None:
+            sys.exit("our training failed")
+        time.sleep(0.1)
+    return Run.open(out), process
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("run", type=Path)
-    arguments.add_argument("--test", required=True, help="a folder of photographs that the run has not seen")
-    arguments.add_argument("--minutes", type=float, required=True, help="for pythae's training")
+    arguments.add_argument("photographs", help="a folder of them, to train on")
+    arguments.add_argument("--test", required=True, help="a folder of photographs that neither has seen")
+    arguments.add_argument("--minutes", type=float, required=True, help="for each training")
+    arguments.add_argument("--out", type=Path, required=True, help="a folder for our run")
     given = arguments.parse_args()
-    run = Run.open(given.run)
+    run, ours = start(given.photographs, given.minutes, given.out)
     dataset = load_data(run.recipe, run.source)
     test = np.asarray(data.load(given.test, "folder", shape=run.preprocessing.model_dump()).images)
     train = np.asarray(dataset.images[dataset.train])
@@ -107,14 +124,16 @@ if __name__ == "__main__":
     def show(name: str, images: Pixels) -> None:
         """The distance, and a grid to look at, in the run's folder."""
         print(f"{name:40} {frechet_distance(features(look, images), reference):6.2f}", flush=True)
-        (given.run / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
+        (given.out / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
 
+    generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)
+    if ours.wait() != 0:
+        sys.exit("our training failed")
     subject = RunSubject(run, CPU)
     show("training images", train[: len(test)])
     show("ours generated", subject.decode(subject.latents(len(test), 0)))
     show("ours reconstructed", subject.decode(subject.encode(test)))
     show("ours training images reconstructed", subject.decode(subject.encode(train[: len(test)])))
-    generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)
     show("pythae generated", generated)
     show("pythae reconstructed", reconstructed)
     print(f"pythae made {steps:,} steps")

@@ -34,6 +34,8 @@ def model_card(manifest: Manifest, name: str) -> str:
         "",
         "## Use",
         "",
+        "In the folder that holds it:",
+        "",
         "```sh",
         f"rae-serve sample {name} -n 16 --seed 7 --out grid.png",
         f"RAE_SERVE_BUNDLES={name} bentoml serve rae_serve.service:RaeServe",

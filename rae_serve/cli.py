@@ -124,7 +124,7 @@ def export(
 @app.command()
 def inspect(
     bundle: BundleArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="The manifest itself.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest, without its checksum.")] = False,
 ) -> None:
     """Show what a bundle holds."""
     manifest = Bundle.load(bundle).manifest
@@ -230,7 +230,7 @@ def evaluate(
 def study(
     name: Annotated[str, typer.Argument(help=_STUDIES, show_default=False)],
     out: Annotated[Path, typer.Option(help="The folder to write, and to go on in.", show_default=False)],
-    data: Annotated[str | None, typer.Option(help="Data, as for train.", show_default="the study's")] = None,
+    data: Annotated[str | None, typer.Option(help="A data set with test images.", show_default="the study's")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour, on the small digits.")] = False,
     device: DeviceOption = "auto",
 ) -> None:

@@ -40,6 +40,9 @@ _TURNS: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE: Final = tuple(_TURNS[orientation] for orientation in (5, 6, 7, 8))
+# Modes that Pillow converts to one mode alone.
+_BY_WAY_OF: Final = {"LAB": "RGB", "La": "LA"}
 # PNG at zlib level 1 takes a third of the time of the default, for files a tenth larger.
 _SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "png": {"compress_level": 1},
@@ -76,18 +79,22 @@ class Preprocessing(BaseModel):
     def __call__(self, picture: Image.Image) -> Pixels:
         """uint8 [height, width, channels] of one picture."""
         picture = self._in_mode(_upright(picture))
-        box = self._crop_box(picture.width, picture.height)
-        if picture.size != (self.width, self.height) or box != (0, 0, *picture.size):
+        if not self.keeps(*picture.size):
+            box = self._crop_box(*picture.size)
             picture = picture.resize((self.width, self.height), Image.Resampling[self.resize.upper()], box=box)
         return np.asarray(picture, dtype=np.uint8).reshape(self.shape)
+
+    def keeps(self, width: int, height: int) -> bool:
+        """Whether upright pictures of this size are neither cropped nor resized."""
+        return (width, height) == (self.width, self.height) and self._crop_box(width, height) == (0, 0, width, height)
 
     def _in_mode(self, picture: Image.Image) -> Image.Image:
         if picture.mode.startswith("I;16") or picture.mode == "I":
             # Pillow would clip 16-bit greys at 255 instead of scaling them.
             greys = np.asarray(picture, dtype=np.int64).clip(0, 65535)
             picture = Image.fromarray((greys // 257).astype(np.uint8))
-        if picture.mode == "LAB":  # which Pillow converts to RGB alone
-            picture = picture.convert("RGB")
+        if picture.mode in _BY_WAY_OF:
+            picture = picture.convert(_BY_WAY_OF[picture.mode])
         if picture.has_transparency_data:
             background = Image.new("RGBA", picture.size, (self.background,) * 3 + (255,))
             picture = Image.alpha_composite(background, picture.convert("RGBA"))
@@ -120,6 +127,8 @@ def read(data: bytes, field: str = "image", max_pixels: int = 50_000_000) -> Ima
                 problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels}"
                 raise InvalidInput(field, problem)
             picture.load()
+        if picture.mode == "F":  # Pillow would clip them at 0 and 255
+            raise InvalidInput(field, "has floating-point pixels, of an unknown range; 8 or 16 bits will do")
     except InvalidInput:
         raise
     except UnidentifiedImageError:
@@ -129,13 +138,22 @@ def read(data: bytes, field: str = "image", max_pixels: int = 50_000_000) -> Ima
     return picture
 
 
+def upright_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) of the picture as it was held, without decoding it."""
+    return picture.size[::-1] if _turn(picture) in _ON_ITS_SIDE else picture.size
+
+
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture as it was held. ImageOps.exif_transpose fails on metadata that it cannot read or write again."""
-    try:
-        turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # of many kinds; a picture whose metadata is damaged is a picture all the same
-        turn = None
+    turn = _turn(picture)
     return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    try:
+        return _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # of many kinds; a picture whose metadata is damaged is a picture all the same
+        return None
 
 
 def grid(images: Pixels, columns: int | None = None) -> Pixels:

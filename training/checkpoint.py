@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kept: int = KEPT) -> None:
-    """Write a checkpoint, then delete the oldest beyond `kept`.
+    """Write a checkpoint, then delete all but it and the newest others, `kept` in all.
 
     Raises RunError where the disk refuses; every earlier checkpoint is then still there.
     """
@@ -53,7 +53,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[
         files.write(target.with_suffix(".json"), json.dumps(document, indent=1).encode())
     except (OSError, RaeServeError) as error:
         raise RunError(f"{error}; the earlier checkpoints are untouched") from None
-    for old in _steps(folder)[:-kept]:
+    others = [step for step in _steps(folder) if step != target.with_suffix(".json")]
+    for old in others[: len(others) + 1 - kept]:
         old.unlink()  # first: without it the rest is no checkpoint
     for orphan in folder.glob("step-*.safetensors"):  # the above, and what a killed run left
         if not orphan.with_suffix(".json").exists():

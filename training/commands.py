@@ -78,7 +78,8 @@ def fit(trainer: Trainer, console: Console) -> None:
 
 
 def _tell(trainer: Trainer) -> None:
-    print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run}")
+    name = trainer.run.resolve().name
+    print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run} --out exported/{name}")
     if len(trainer.stages) > 1:
         return  # the checkpoint of the least error has none of the prior's further steps
     if trainer.least_error and trainer.latest_error and trainer.latest_error[1] > WORSE * trainer.least_error[1]:

@@ -146,6 +146,12 @@ def load(
     return Dataset(name, images, readable, readable[:0], preprocessing, skipped).holding_out(held_out)
 
 
+def test_images(source: str, known_as: str, shape: dict[str, Any]) -> Pixels:
+    """The readable images of the test split, uint8 [N, H, W, C]. Raises InvalidInput, naming `data`, for none."""
+    test = load(source, known_as, shape=shape, split="test")
+    return test.images[test.train]
+
+
 def _guess(raw: Pixels | list[Path], source: str) -> dict[str, Any]:
     """Height, width and mode that fit the data: their own where they agree, else a square of 64 or 32."""
     if isinstance(raw, list):
@@ -168,14 +174,15 @@ def _guess(raw: Pixels | list[Path], source: str) -> dict[str, Any]:
 def _header(path: Path) -> tuple[int, int, str] | None:
     try:
         with Image.open(path) as picture:
-            return picture.width, picture.height, picture.mode
+            return *pictures.upright_size(picture), picture.mode
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 
 
 def _fit(raw: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """An array's images, preprocessed; the array itself where it has the shape already."""
-    if raw.shape[1:] == preprocessing.shape:
+    """An array's images, preprocessed; the array itself where that changes nothing."""
+    height, width, channels = raw.shape[1:]
+    if channels == preprocessing.shape[2] and preprocessing.keeps(width, height):
         return raw
     images = np.empty((len(raw), *preprocessing.shape), np.uint8)
     with ThreadPoolExecutor() as threads:
@@ -248,6 +255,8 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pi
             return error.problem
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+        except ValueError as error:  # a conversion that Pillow lacks
+            return str(error)
 
     with ThreadPoolExecutor() as threads:  # Pillow frees the GIL while it decodes
         yield from _shown(threads.map(decode, files), len(files), "decoding")
@@ -256,8 +265,12 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pi
 def _decoded_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
     sha256 = hashlib.sha256(preprocessing.model_dump_json().encode())
     for path in files:
-        facts = path.stat()
-        sha256.update(f"{path.resolve()}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        try:
+            facts: os.stat_result | None = path.stat()
+        except OSError:  # it will be skipped, and named
+            facts = None
+        stamp = f"{facts.st_size}\0{facts.st_mtime_ns}" if facts else ""
+        sha256.update(f"{path.resolve()}\0{stamp}\n".encode())
     return sha256.hexdigest()[:32]
 
 

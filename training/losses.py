@@ -14,8 +14,12 @@ def sum_squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
 
 
 def binary_cross_entropy(reconstruction: Tensor, x: Tensor) -> Tensor:
-    """Mean over batch and pixels of −x ln x̂ − (1 − x) ln(1 − x̂), x̂ in [0, 1]: MaskAAE's term (1912.04564)."""
-    return torch.nn.functional.binary_cross_entropy(reconstruction, x)
+    """Mean over batch and pixels of −x ln x̂ − (1 − x) ln(1 − x̂), x̂ in [0, 1]: MaskAAE's term (1912.04564).
+
+    NaN gives NaN, by which a trainer knows that it diverged; torch's own raises RuntimeError, on CUDA for good.
+    """
+    finite = reconstruction.nan_to_num(nan=0.5)
+    return torch.nn.functional.binary_cross_entropy(finite, x) + 0.0 * reconstruction.mean()
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:

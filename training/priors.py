@@ -93,7 +93,8 @@ class Generator(Prior):
     def start_at(self, codes: Tensor) -> None:
         """Become the Gaussian of codes [N, latent_dim], whatever was learned before; only where whitened."""
         covariance = torch.cov(codes.double().T).reshape(self.scale.shape)
-        least = 1e-6 * covariance.diagonal().mean()  # a dimension that the encoder leaves unused has no variance
+        # A dimension that the encoder leaves unused has no variance, and none has any where all images are one.
+        least = (1e-6 * covariance.diagonal().mean()).clamp(min=1e-12)
         self.shift.copy_(codes.mean(dim=0))
         self.scale.copy_(torch.linalg.cholesky(covariance + least * torch.eye(len(covariance), device=codes.device)))
         last = self.network[-1]

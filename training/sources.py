@@ -32,10 +32,12 @@ def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[P
     """The name of `source` and its images: an array, uint8 [N, H, W, C], or the files that hold them.
 
     `source` is a name of NAMES, a folder that holds such a data set as torchvision lays it out (`known_as` where
-    it holds several), any folder of images (all of it is "train"), or a .npy or .npz file. Raises InvalidInput,
-    naming `data`, for anything else.
+    it holds several), any folder of images, or a .npy or .npz file. Raises InvalidInput, naming `data`,
+    for anything else, and for the test split of a source that has none.
     """
     path = Path(source)
+    if split == "test" and not has_test_split(source, known_as):
+        raise InvalidInput("data", f"{source} has no test split")
     if source == "digits":
         return source, _digits(split)
     if source in SYNTHETIC:
@@ -51,6 +53,11 @@ def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[P
     raise InvalidInput(
         "data", f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
     )
+
+
+def has_test_split(source: str, known_as: str) -> bool:
+    """Whether a source of `read` comes with test images apart: data sets do, folders of images and arrays do not."""
+    return source in NAMES or held_in(Path(source), known_as) is not None
 
 
 def held_in(folder: Path, known_as: str) -> str | None:
@@ -95,7 +102,7 @@ def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels 
     which: dict[str, Any] = {"split": split} if name == "celeba" else {"train": split == "train"}
     try:
         data = kind(root, download=download, **which)
-    except (RuntimeError, OSError, ValueError, AssertionError) as error:
+    except Exception as error:  # of many kinds: torchvision's checks, the network's, gdown's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(
             "data", f"{name} cannot be had from {root} ({reason}); give --data the folder that holds it"

@@ -5,7 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
 from rae_serve import images
 from rae_serve.errors import InvalidInput
@@ -104,6 +104,28 @@ def test_a_cielab_tiff_is_a_picture_too(mode):
     Image.new("LAB", (8, 8), (128, 128, 128)).save(buffer, "TIFF")
     prepared = Preprocessing(height=8, width=8, mode=mode)(images.read(buffer.getvalue()))
     assert (abs(prepared.astype(int) - 119) <= 2).all()  # L* = 50 is 119 in sRGB
+
+
+def test_floating_point_pixels_are_refused_and_not_clipped_to_black():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(buffer, "TIFF")
+    with pytest.raises(InvalidInput, match="photo: has floating-point pixels"):
+        images.read(buffer.getvalue(), "photo")
+
+
+def test_grey_with_premultiplied_alpha_lies_over_the_background():
+    premultiplied = Image.new("LA", (8, 8), (100, 128)).convert("La")
+    prepared = Preprocessing(height=8, width=8, mode="L", background=0)(premultiplied)
+    assert (abs(prepared.astype(int) - 50) <= 1).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_a_size_is_that_of_the_picture_as_it_was_held(orientation):
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.new("L", (12, 8)).save(buffer, "JPEG", exif=exif)
+    assert images.upright_size(Image.open(buffer)) == ((12, 8) if orientation in (1, 3) else (8, 12))
 
 
 def test_a_picture_beyond_the_limit_is_refused_by_its_header():

@@ -22,6 +22,11 @@ def test_the_latest_is_read_and_the_oldest_forgotten(folder):
     assert len(list(folder.iterdir())) == 2 * checkpoint.KEPT
 
 
+def test_a_checkpoint_just_written_stays_beside_one_of_a_later_step(folder):
+    checkpoint.save(folder, 2, {}, {}, kept=1)  # as a resumed run may: the later ones are of a way that it left
+    assert checkpoint.latest(folder).step == 2
+
+
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
 @pytest.mark.parametrize("harm", ["flip", "truncate", "remove"])
 def test_damage_is_named_with_a_way_back(folder, suffix, harm):

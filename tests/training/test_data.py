@@ -12,6 +12,7 @@ from PIL import Image
 
 from rae_serve.errors import InvalidInput
 from training import data, sources
+from training import recipe as recipes
 from training.data import Batches
 
 CPU = torch.device("cpu")
@@ -41,6 +42,63 @@ def test_mnist_from_a_folder_that_holds_it(pytestconfig):
     assert mnist.name == data.load(str(root), "folder", shape={}).name == "mnist"
     assert len(mnist.validation) == 3000
     assert mnist.preprocessing.shape == (28, 28, 1)
+
+
+def test_only_data_sets_have_test_images(tmp_path):
+    np.save(tmp_path / "mine.npy", np.zeros((4, 8, 8), np.uint8))
+    for source in (tmp_path / "mine.npy", folder_of(tmp_path / "folder", 4)):
+        with pytest.raises(InvalidInput, match=f"data: {source} has no test split"):
+            data.load(str(source), "mnist", shape={}, split="test")
+
+
+@pytest.fixture
+def celeba(tmp_path, monkeypatch) -> Path:
+    """A folder as torchvision lays CelebA out, of eight pictures; the last, of the test split, is missing."""
+    monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda _: True)  # of the real tables
+    folder = tmp_path / "celeba"
+    names = [f"{i:06d}.jpg" for i in range(1, 9)]
+    columns = {"bbox": "x y width height", "landmarks_align": "left right", "attr": "Smiling Young"}
+    for table, header in columns.items():
+        rows = [f"{name} {' '.join('1' for _ in header.split())}" for name in names]
+        (tmp_path / f"list_{table}_celeba.txt").write_text("\n".join([str(len(names)), header, *rows, ""]))
+    (tmp_path / "identity_CelebA.txt").write_text("".join(f"{name} 7\n" for name in names))
+    splits = zip(names, (0, 0, 0, 0, 1, 2, 2, 2), strict=True)
+    (tmp_path / "list_eval_partition.txt").write_text("".join(f"{name} {split}\n" for name, split in splits))
+    folder.mkdir()
+    for table in tmp_path.glob("*.txt"):
+        table.rename(folder / table.name)
+    (folder / "img_align_celeba").mkdir()
+    for name in names[:-1]:
+        Image.new("RGB", (178, 218), (int(name[:6]), 0, 200)).save(folder / "img_align_celeba" / name)
+    return tmp_path
+
+
+def test_celeba_by_its_splits_cropped_as_the_recipe_says(celeba):
+    shape = recipes.load("flexae-celeba").preprocessing
+    train = data.load(str(celeba), "celeba", shape=shape)
+    assert (train.name, train.images.shape, train.preprocessing.crop) == ("celeba", (4, 64, 64, 3), 140)
+
+
+def test_a_test_image_that_cannot_be_read_is_left_out_and_not_black(celeba):
+    test = data.test_images(str(celeba), "celeba", {"height": 8, "width": 8})
+    assert test.shape == (2, 8, 8, 3)
+    assert test[..., 2].min() > 150
+
+
+def test_large_data_with_a_missing_file_is_decoded_all_the_same(celeba, monkeypatch):
+    monkeypatch.setattr(data, "LARGE_BYTES", 0)
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(celeba / "cache"))
+    assert data.test_images(str(celeba), "celeba", {"height": 8, "width": 8}).shape == (2, 8, 8, 3)
+
+
+def test_arrays_are_cropped_as_pictures_are(tmp_path):
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    pixels[:, 2:6, 2:6] = 200
+    np.save(tmp_path / "mine.npy", pixels)
+    whole = data.load(str(tmp_path / "mine.npy"), "folder", shape={})
+    cropped = data.load(str(tmp_path / "mine.npy"), "folder", shape={"height": 8, "width": 8, "crop": 4})
+    assert whole.images.min() == 0
+    assert cropped.images.min() > 100
 
 
 def test_a_nested_folder_of_mixed_sizes_and_modes(tmp_path):

@@ -174,6 +174,12 @@ class TestFlexAE:
         sampled = model.eval().prior(torch.randn(500, 6)).mean().item()
         assert abs(sampled - 3.0) < 0.5 * abs(untrained - 3.0)
 
+    def test_a_whitened_prior_of_equal_codes_makes_those(self):
+        model = FlexAE(SHAPE, **SMALL["flexae"], prior_whitened=True)
+        codes = torch.full((20, 4), 0.5)
+        model.start_prior(codes)
+        torch.testing.assert_close(model.eval().prior(torch.randn(20, 6)), codes, atol=1e-4, rtol=0)
+
     @pytest.mark.parametrize("average", [0.0, 0.9])
     def test_a_whitened_prior_starts_at_the_gaussian_of_the_codes(self, average):
         torch.manual_seed(0)

@@ -62,6 +62,8 @@ def evaluate(
     subject = subjects.load(path, where)
     look = features.network(network, where, weights)
     images = held_out.load(subject, source)
+    if (held := len(images.held_out)) < measure.FEWEST:
+        raise InvalidInput("data", f"{held} images are held out of {images.source}; figures need {measure.FEWEST}")
     with resumable(), _Bars() as bars:
         these = measure.sets(subject, images, count, seed, bars.report)
         figures, neighbours = _measured(these, subject, look, chosen, where, bars)

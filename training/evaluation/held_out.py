@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -44,9 +43,8 @@ def load(subject: Subject, source: str | None) -> Images:
     chosen = everything.holding_out(held)
     same = chosen.digest() == subject.data_digest
     train = everything.images[chosen.train if same else everything.train]
-    if _has_test_split(source, subject.data_name):
-        test = data.load(source, subject.data_name, shape=shape, split="test")
-        return Images(source, train, np.asarray(test.images), "test", same)
+    if sources.has_test_split(source, subject.data_name):
+        return Images(source, train, data.test_images(source, subject.data_name, shape), "test", same)
     if not same:
         raise InvalidInput(
             "data",
@@ -66,7 +64,3 @@ def spaced(rows: Rows, count: int) -> Rows:
         return rows
     chosen: Rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
     return chosen
-
-
-def _has_test_split(source: str, known_as: str) -> bool:
-    return source in sources.NAMES or sources.held_in(Path(source), known_as) is not None

@@ -10,13 +10,12 @@ import numpy as np
 
 from rae_serve.images import Pixels
 from training.evaluation import features as looking
-from training.evaluation import pixels
+from training.evaluation import modes, pixels
 from training.evaluation.features import Network
 from training.evaluation.held_out import Images, spaced
 from training.evaluation.latents import active_dimensions, normalised_absolute_correlation
 from training.evaluation.memorisation import Nearest, memorisation, nearest
 from training.evaluation.metrics import Features, frechet_distance, kernel_distance, precision_recall, spread
-from training.evaluation.modes import rarest_mode
 from training.evaluation.prd import prd_scores
 from training.evaluation.subject import Codes, Subject
 
@@ -178,8 +177,8 @@ def _compare(
         yield "precision-recall", precision_recall(features, reference)._asdict()
     if "prd" in metrics:
         yield "prd", prd_scores(features, reference)._asdict()
-    if "modes" in metrics:
-        yield "rarest mode", rarest_mode(features, reference)
+    if "modes" in metrics and len(reference) >= modes.FEWEST:
+        yield "rarest mode", modes.rarest_mode(features, reference)
 
 
 def _pieces(graph: Callable[[Any], Any], rows: Any, doing: str, progress: Progress) -> Iterable[Any]:

@@ -15,6 +15,7 @@ from training.evaluation.metrics import Features
 
 CLUSTERS: Final = 50
 _EACH: Final = 50  # real images a cluster on average, lest chance empties one
+FEWEST: Final = 2 * _EACH  # real images that tell two kinds
 _SMALLEST: Final = 0.2  # of the average cluster; smaller ones say nothing
 
 
@@ -22,14 +23,14 @@ def rarest_mode(features: Features, reference: Features, *, seed: int = 0) -> fl
     """The smallest ratio of the generated share to the real share over the clusters of the reference.
 
     1 where every kind is made as often as it is real, 0 where one is missing. At most 50 clusters (k-means), with
-    50 real rows each on average; 1 where the reference is too small for two. Raises ValueError where there are
-    no features, or D differs.
+    50 real rows each on average. Raises ValueError where there are no features, the reference has fewer than FEWEST
+    rows, or D differs.
     """
     if not len(features) or features.shape[1:] != reference.shape[1:]:
         raise ValueError(f"features {features.shape} and {reference.shape} do not compare")
+    if len(reference) < FEWEST:
+        raise ValueError(f"{len(reference)} real rows do not tell kinds apart: {FEWEST} do")
     clusters = min(CLUSTERS, len(reference) // _EACH)
-    if clusters < 2:
-        return 1.0
     means = MiniBatchKMeans(clusters, n_init=10, random_state=seed).fit(reference.astype(np.float64))
     real = np.bincount(means.labels_, minlength=clusters) / len(reference)
     made = np.bincount(means.predict(features.astype(np.float64)), minlength=clusters) / len(features)

@@ -137,7 +137,8 @@ def load(path: Path, device: torch.device) -> Subject:
     if (path / RECORD).is_file():
         return RunSubject(Run.open(path), device)
     if (path / bundles.MANIFEST).is_file():
-        return BundleSubject(Bundle.load(path), "cuda" if device.type == "cuda" else "cpu")
+        # Where torch has CUDA, ONNX Runtime need not.
+        return BundleSubject(Bundle.load(path), "auto" if device.type == "cuda" else "cpu")
     raise RaeServeError(f"{path} is neither a run (it has no {RECORD}) nor a bundle (no {bundles.MANIFEST})")
 
 

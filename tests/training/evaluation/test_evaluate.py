@@ -13,6 +13,7 @@ import torch
 
 from rae_serve.errors import InvalidInput
 from training import recipe as recipes
+from training.data import Dataset
 from training.evaluation import commands, features, held_out, measure, subject
 from training.evaluation.subject import BundleSubject, RunSubject
 from training.runs import Run, load_data
@@ -113,12 +114,30 @@ def test_stretching_reaches_both_ends_and_leaves_flat_images():
     assert measure.stretch(images).ravel().tolist() == [0, 255, 7, 7]
 
 
-def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
-    np.save(tmp_path / "mine.npy", digits("train")[:400])
+def trained_on(images: np.ndarray, folder: Path) -> tuple[Run, Dataset]:
+    """A run of two steps that holds out a tenth of the images."""
+    np.save(folder / "mine.npy", images)
     recipe = recipes.load("flexae-digits", ["steps=2", "sample_every=1", "filters=4", "hidden=8", "validation=0.1"])
-    dataset = load_data(recipe, str(tmp_path / "mine.npy"))
-    run = Run.create(tmp_path / "run", recipe, dataset, str(tmp_path / "mine.npy"))
+    dataset = load_data(recipe, str(folder / "mine.npy"))
+    run = Run.create(folder / "run", recipe, dataset, str(folder / "mine.npy"))
     Trainer(recipe, dataset, run.path, CPU).fit()
+    return run, dataset
+
+
+def test_few_held_out_images_answer_fewer_questions_and_too_few_are_refused(command, fails, tmp_path, digits):
+    (tmp_path / "few").mkdir()
+    run, _ = trained_on(digits("train")[:400], tmp_path)
+    command(run.path, "--metrics", "prd,modes", "--out", tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert document["data"]["compared"] == 40
+    assert "prd" in document["figures"]
+    assert "rarest mode" not in document["figures"]
+    run, _ = trained_on(digits("train")[:190], tmp_path / "few")
+    fails([run.path], "data: 19 images are held out", "figures need 20")
+
+
+def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
+    run, dataset = trained_on(digits("train")[:400], tmp_path)
     one = subject.load(run.path, CPU)
     images = held_out.load(one, None)
     assert (images.split, images.same) == ("validation", True)

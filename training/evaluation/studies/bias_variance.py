@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from training import data
+from rae_serve.images import Pixels
 from training.evaluation.features import Network, features, network
 from training.evaluation.memorisation import memorisation, nearest
 from training.evaluation.metrics import frechet_distance, precision_recall
@@ -58,16 +58,18 @@ PUBLISHED: Final = ((60.5, 55.5), (21.0, 53.9), (13.4, 42.1), (14.4, 31.0), (8.1
 def run(study: Study) -> None:
     """Train what is missing, measure, and write bias-variance.csv, .json, .png and .md."""
     look = network("cifar10", study.device)
+    test = study.test(_recipe(study, CAPACITIES[0]))
     rows = []
     for capacity in _QUICK_CAPACITIES if study.quick else CAPACITIES:
         chosen = _recipe(study, capacity)
         layers, hidden = capacity
         images = _QUICK_IMAGES if study.quick else IMAGES
         trained = study.trained(f"prior-{layers}x{hidden}", chosen, study.dataset(chosen, images))
-        rows.append({"layers": layers, "hidden": hidden, **_measured(trained, study, look)})
+        rows.append({"layers": layers, "hidden": hidden, **_measured(trained, study, test, look)})
         study.write_rows("bias-variance", rows)  # after each: what is there may be looked at
     study.write_figure("bias-variance", _figure(rows, look.label))
-    study.write_text("bias-variance.md", _page(rows, look.label, study.quick))
+    where = f"{trained.images:,} images of {trained.data_name}{' (a quick trial)' if study.quick else ''}"
+    study.write_text("bias-variance.md", _page(rows, look.label, where))
 
 
 def _recipe(study: Study, capacity: tuple[int, int]) -> Recipe:
@@ -76,12 +78,11 @@ def _recipe(study: Study, capacity: tuple[int, int]) -> Recipe:
     return recipe(base, [*settings, ("prior_layers", layers), ("prior_hidden", hidden)])
 
 
-def _measured(run: Run, study: Study, look: Network) -> dict[str, Any]:
+def _measured(run: Run, study: Study, test: Pixels, look: Network) -> dict[str, Any]:
     """Distances from the test images, and how near generations are to training images, as in `evaluate`."""
     subject = RunSubject(run, study.device)
     model, _ = run.load()
     dataset = study.dataset(run.recipe, run.images)
-    test = data.load(run.source, run.data_name, shape=run.preprocessing.model_dump(), split="test").images
     reference = features(look, test)
     generated = features(look, subject.decode(subject.latents(len(test), 0)))
     reconstructed = features(look, subject.decode(subject.encode(test)))
@@ -108,7 +109,7 @@ def _figure(rows: Sequence[Mapping[str, Any]], label: str) -> Figure:
     return figure
 
 
-def _page(rows: Sequence[Mapping[str, Any]], label: str, quick: bool) -> str:
+def _page(rows: Sequence[Mapping[str, Any]], label: str, where: str) -> str:
     best = min(rows, key=lambda row: row["generation"])
     inside = 0 < list(rows).index(best) < len(rows) - 1
     shape = "a U: both smaller and larger priors are worse" if inside else "no U: the best is at the end of the range"
@@ -118,7 +119,6 @@ def _page(rows: Sequence[Mapping[str, Any]], label: str, quick: bool) -> str:
         for row in rows
     ]
     theirs = [f"| {i} | {rec} | {gen} |" for i, (rec, gen) in enumerate(PUBLISHED, start=1)]
-    where = "500 of scikit-learn's digits (a quick trial)" if quick else f"{IMAGES:,} images of MNIST"
     return "\n".join(
         [
             "# Bias and variance over the capacity of the prior",

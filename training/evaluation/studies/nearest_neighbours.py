@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rae_serve import images as pictures
-from training import data
 from training.evaluation.features import digest, features, network
 from training.evaluation.held_out import spaced
 from training.evaluation.memorisation import Nearest, memorisation, nearest
@@ -32,11 +31,10 @@ def run(study: Study) -> None:
     """Train what is missing, and write nearest-neighbours.csv, .json, .png and .md and the two grids."""
     base, settings = ("flexae-digits", QUICK) if study.quick else ("flexae-mnist-small", SETTINGS)
     chosen = recipe(base, settings)
+    test = spaced(study.test(chosen), _COUNT)
     dataset = study.dataset(chosen)
     trained = study.trained("flexae", chosen, dataset)
     subject = RunSubject(trained, study.device)
-    shape = trained.preprocessing.model_dump()
-    test = spaced(data.load(trained.source, trained.data_name, shape=shape, split="test").images, _COUNT)
     train = dataset.images[dataset.train]
     look = network("cifar10", study.device)
     generated = subject.decode(subject.latents(len(test), 0))

@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from rae_serve import files
+from rae_serve.images import Pixels
+from training import data
 from training import recipe as recipes
 from training.commands import fit
 from training.data import Dataset
@@ -41,6 +43,10 @@ class Study:
         return Dataset(
             dataset.name, dataset.images, dataset.train[:images], dataset.validation, dataset.preprocessing
         )
+
+    def test(self, recipe: Recipe) -> Pixels:
+        """The test images, as a recipe prepares them. Raises InvalidInput, naming `data`, where there are none."""
+        return data.test_images(self.source or recipe.data, recipe.data, recipe.preprocessing)
 
     def trained(self, name: str, recipe: Recipe, dataset: Dataset) -> Run:
         """The run `name` of this study: as it is where it is done, gone on with where it is not.

@@ -11,7 +11,7 @@ import numpy as np
 
 from rae_serve.errors import InvalidInput
 from rae_serve.images import Pixels
-from training import data, sources
+from training import sources
 from training.evaluation.features import Network, features, network
 from training.evaluation.latents import normalised_absolute_correlation
 from training.evaluation.metrics import Features, frechet_distance
@@ -70,9 +70,7 @@ class Twins:
     @cached_property
     def test(self) -> Pixels:
         """The test split."""
-        chosen = recipe(self._recipe_name("aae"), ())
-        source = self.study.source or self.data_name
-        return np.asarray(data.load(source, self.data_name, shape=chosen.preprocessing, split="test").images)
+        return self.study.test(recipe(self._recipe_name("aae"), ()))
 
     @property
     def distance_name(self) -> str:

@@ -13,7 +13,7 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-LINES = [line for language, block in BLOCKS if language == "sh" for line in block.splitlines()]
+LINES = [line for language, block in BLOCKS if language == "sh" for line in block.replace("\\\n", "").splitlines()]
 
 
 @pytest.fixture
@@ -53,9 +53,11 @@ def test_training_commands_are_of_recipes_that_exist():
 
 def test_curl_against_a_server(here, server, bundle):
     commands = [line for line in LINES if line.startswith("curl")]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
-        command = command.replace("http://127.0.0.1:3000", server).replace("flexae-mnist-small", bundle.name)
+        command = command.replace("http://127.0.0.1:3000", server)
+        command = re.sub(r"\bflexae-mnist-small\b|\bmine\b(?=\")", bundle.name, command)
         subprocess.run(f"{command} --silent --fail", shell=True, check=True)
     assert size_of("digits.png") == (4 * 8, 4 * 8)
     assert size_of("digit.png") == (8, 8)
+    assert size_of("mine.png") == (4 * 8, 4 * 8)

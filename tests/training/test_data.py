@@ -57,17 +57,14 @@ def celeba(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda _: True)  # of the real tables
     folder = tmp_path / "celeba"
     names = [f"{i:06d}.jpg" for i in range(1, 9)]
+    (folder / "img_align_celeba").mkdir(parents=True)
     columns = {"bbox": "x y width height", "landmarks_align": "left right", "attr": "Smiling Young"}
     for table, header in columns.items():
         rows = [f"{name} {' '.join('1' for _ in header.split())}" for name in names]
-        (tmp_path / f"list_{table}_celeba.txt").write_text("\n".join([str(len(names)), header, *rows, ""]))
-    (tmp_path / "identity_CelebA.txt").write_text("".join(f"{name} 7\n" for name in names))
+        (folder / f"list_{table}_celeba.txt").write_text("\n".join([str(len(names)), header, *rows, ""]))
+    (folder / "identity_CelebA.txt").write_text("".join(f"{name} 7\n" for name in names))
     splits = zip(names, (0, 0, 0, 0, 1, 2, 2, 2), strict=True)
-    (tmp_path / "list_eval_partition.txt").write_text("".join(f"{name} {split}\n" for name, split in splits))
-    folder.mkdir()
-    for table in tmp_path.glob("*.txt"):
-        table.rename(folder / table.name)
-    (folder / "img_align_celeba").mkdir()
+    (folder / "list_eval_partition.txt").write_text("".join(f"{name} {split}\n" for name, split in splits))
     for name in names[:-1]:
         Image.new("RGB", (178, 218), (int(name[:6]), 0, 200)).save(folder / "img_align_celeba" / name)
     return tmp_path

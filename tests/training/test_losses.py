@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.losses import gradient_penalty, sum_squared_error
+from training.losses import binary_cross_entropy, gradient_penalty, sum_squared_error
 
 
 def test_sum_squared_error_sums_pixels_and_averages_images():
@@ -34,3 +34,17 @@ def test_gradient_penalty_mixes_once_a_sample_and_keeps_the_graph():
     assert len(mixed[:, 0].unique()) == 8
     assert 0 <= mixed.min() <= mixed.max() <= 1
     assert scale.grad is not None
+
+
+def test_cross_entropy_is_torchs_own_to_the_bit_and_passes_nan_on():
+    x, weights = torch.rand(4, 1, 3, 3), torch.randn(4, 1, 3, 3)
+    found = []
+    for loss in (binary_cross_entropy, torch.nn.functional.binary_cross_entropy):
+        logits = weights.clone().requires_grad_()
+        value = loss(torch.sigmoid(logits), x)
+        value.backward()
+        found.append((value, logits.grad))
+    assert torch.equal(found[0][0], found[1][0])
+    assert torch.equal(found[0][1], found[1][1])
+    broken = torch.full((4, 1, 3, 3), torch.nan)
+    assert binary_cross_entropy(broken, x).isnan()

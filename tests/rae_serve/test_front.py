@@ -208,6 +208,10 @@ def test_a_server_without_keys_asks_for_none(client):
     assert client.get("/v1/models", headers=bearing("any")).status_code == 200
 
 
+def test_the_first_to_ask_for_the_document_holds_up_nobody(app):
+    assert create_app(Catalog(app.settings)).openapi_schema
+
+
 def test_keys_are_never_shown(locked, caplog, monkeypatch):
     with caplog.at_level(logging.DEBUG):
         for key in (KEYS[0], "wrong-key"):

@@ -30,25 +30,30 @@ def conv_encoder(shape: ImageShape, latent_dim: int, filters: int, hidden: int) 
     )
 
 
-def conv_decoder(shape: ImageShape, latent_dim: int, filters: int, hidden: int) -> nn.Sequential:
-    """[B, m] → [B, C, H, W] in (0, 1): FC, FC, transposed conv ×2, conv, sigmoid. Glorot-normal weights."""
+def conv_decoder(
+    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, normalised: bool = True
+) -> nn.Sequential:
+    """[B, m] → [B, C, H, W] in (0, 1): FC, FC, transposed conv ×2, conv, sigmoid. Glorot-normal weights.
+
+    Batch norm follows all but the last, unless not `normalised`.
+    """
     channels, height, width = _divisible(shape)
     small = (2 * filters, height // 4, width // 4)
+
+    def activation(kind: type[nn.BatchNorm1d | nn.BatchNorm2d], features: int) -> list[nn.Module]:
+        return [_batch_norm(kind, features), nn.ReLU()] if normalised else [nn.ReLU()]
+
     return glorot(
         nn.Sequential(
             nn.Linear(latent_dim, hidden),
-            _batch_norm(nn.BatchNorm1d, hidden),
-            nn.ReLU(),
+            *activation(nn.BatchNorm1d, hidden),
             nn.Linear(hidden, math.prod(small)),
-            _batch_norm(nn.BatchNorm1d, math.prod(small)),
-            nn.ReLU(),
+            *activation(nn.BatchNorm1d, math.prod(small)),
             nn.Unflatten(1, small),
             nn.ConvTranspose2d(2 * filters, 2 * filters, 4, stride=2, padding=1),
-            _batch_norm(nn.BatchNorm2d, 2 * filters),
-            nn.ReLU(),
+            *activation(nn.BatchNorm2d, 2 * filters),
             nn.ConvTranspose2d(2 * filters, filters, 4, stride=2, padding=1),
-            _batch_norm(nn.BatchNorm2d, filters),
-            nn.ReLU(),
+            *activation(nn.BatchNorm2d, filters),
             nn.Conv2d(filters, channels, 3, padding=1),
             nn.Sigmoid(),
         )

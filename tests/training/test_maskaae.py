@@ -189,6 +189,19 @@ def test_rmsprop_is_tensorflows():
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_a_factor_that_the_whole_mask_shares_is_seen_in_the_images(network):
+    """Else a mask could close for nothing, as it did with batch norm in the decoder."""
+    learner = model(network=network, filters=2)
+    codes = torch.randn(32, 6)
+    with torch.no_grad():
+        learner.depth.fill_(3.0)
+        whole = learner.decode(codes)
+        learner.depth.fill_(0.2)
+        faint = learner.decode(codes)
+    assert (whole - 0.5).abs().mean() > 2.0 * (faint - 0.5).abs().mean()
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_pruning_equals_the_hard_masked_model(network):
     whole = model(network=network, filters=2).eval()
     with torch.no_grad():

@@ -31,7 +31,7 @@ class MaskAAE(Autoencoder):
     come to need), and `period`, R of the paper, is a part of what follows. With `masked` off it is the AAE of the
     same critic.
 
-    Networks for other data than MNIST are unknown; `network = "conv"` takes FlexAE's.
+    Networks for other data than MNIST are unknown; `network = "conv"` takes FlexAE's, the decoder without batch norm.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class MaskAAE(Autoencoder):
             self.decoder = mlp_decoder(image_shape, latent_dim, hidden, layers)
         else:
             self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-            self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+            # A batch norm would undo any factor that all of α share, so that nothing would keep the mask open.
+            self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, normalised=False)
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
         self.prior = StandardNormal(latent_dim)
         self.depth = nn.Parameter(5.0 * torch.rand(latent_dim), requires_grad=masked)  # M of the paper

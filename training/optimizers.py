@@ -11,11 +11,20 @@ from torch import Tensor
 class TensorFlowRMSprop(torch.optim.Optimizer):
     """RMSProp as TensorFlow 1 has it: s ← ρs + (1 − ρ)g², θ ← θ − lr·g / √(s + ε), with s starting at 1.
 
-    torch's own starts s at 0 and adds ε outside the root, so its first steps are many times as long.
+    torch's own starts s at 0 and adds ε outside the root, so its first steps are many times as long. Before each step
+    matrices, not biases, shrink by 1 − lr·`weight_decay` (decoupled, as in AdamW, arXiv 1711.05101).
     """
 
-    def __init__(self, parameters: Iterable[Tensor], lr: float, decay: float = 0.9, eps: float = 1e-10) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[Tensor],
+        lr: float,
+        decay: float = 0.9,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+    ) -> None:
         super().__init__(parameters, {"lr": lr, "decay": decay, "eps": eps})
+        self.weight_decay = weight_decay
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
@@ -24,6 +33,9 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
             gradients = [parameter.grad for parameter in parameters]
             for parameter in parameters:
                 self.state[parameter].setdefault("square", torch.ones_like(parameter))
+            if self.weight_decay:
+                matrices = [parameter for parameter in parameters if parameter.dim() > 1]
+                torch._foreach_mul_(matrices, 1.0 - group["lr"] * self.weight_decay)
             squares = [self.state[parameter]["square"] for parameter in parameters]
             torch._foreach_mul_(squares, group["decay"])
             torch._foreach_addcmul_(squares, gradients, gradients, 1.0 - group["decay"])

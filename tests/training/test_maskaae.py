@@ -188,6 +188,20 @@ def test_rmsprop_is_tensorflows():
         assert weight.item() == pytest.approx(value, rel=1e-6)
 
 
+def test_weight_decay_shrinks_matrices_alone():
+    matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    for parameter in (matrix, bias):
+        parameter.grad = torch.zeros_like(parameter)
+    TensorFlowRMSprop([matrix, bias], lr=0.1, weight_decay=0.5).step()
+    assert matrix.tolist() == [[pytest.approx(0.95)] * 2] * 2
+    assert bias.tolist() == [1.0, 1.0]
+
+
+def test_weight_decay_is_the_autoencoders_alone():
+    optimizers = model(weight_decay=0.1).optimizers()
+    assert {name for name, optimizer in optimizers.items() if optimizer.weight_decay} == {"autoencoder"}
+
+
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_a_factor_that_the_whole_mask_shares_is_seen_in_the_images(network):
     """Else a mask could close for nothing, as it did with batch norm in the decoder."""

@@ -29,7 +29,7 @@ class MaskAAE(Autoencoder):
     for MNIST. The schedule is in fractions, so that it shrinks with the run: `warmup`, ours, is the part of the run
     before the mask begins to move (a mask that outruns its autoencoder closes on dimensions which that would have
     come to need), and `period`, R of the paper, is a part of what follows. With `masked` off it is the AAE of the
-    same critic.
+    same critic. `weight_decay`, ours too, is of the autoencoder's update; TensorFlowRMSprop says how.
 
     Networks for other data than MNIST are unknown; `network = "conv"` takes FlexAE's, the decoder without batch norm.
     """
@@ -57,6 +57,7 @@ class MaskAAE(Autoencoder):
         critic_lr: PositiveFloat = 1e-4,
         encoder_lr: PositiveFloat = 1e-4,
         mask_lr: PositiveFloat = 5e-4,
+        weight_decay: NonNegativeFloat = 0.0,
     ) -> None:
         super().__init__()
         if network == "mlp":
@@ -83,6 +84,7 @@ class MaskAAE(Autoencoder):
             "encoder": encoder_lr,
             "mask": mask_lr,
         }
+        self.weight_decay = weight_decay
 
     @property
     def mask(self) -> Tensor:
@@ -103,7 +105,14 @@ class MaskAAE(Autoencoder):
         }
         if not self.masked:
             del parameters["mask"]
-        return {name: TensorFlowRMSprop(parameters[name], lr=self.learning_rates[name]) for name in parameters}
+        return {
+            name: TensorFlowRMSprop(
+                parameters[name],
+                lr=self.learning_rates[name],
+                weight_decay=self.weight_decay if name == "autoencoder" else 0.0,
+            )
+            for name in parameters
+        }
 
     def rate(self, optimizer: str, progress: float) -> float:
         """At 5R autoencoder and mask slow down to a fifth.

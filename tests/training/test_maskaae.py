@@ -172,8 +172,17 @@ def test_the_variance_penalty_falls_on_closed_dimensions():
     codes = torch.zeros(8, 6)
     codes[::2, 0] = 2.0
     on_closed = penalised._spurious_variance(codes)
-    assert on_closed.item() == pytest.approx(1.0 / 6)
-    assert penalised._spurious_variance(codes.flip(1)).item() == pytest.approx(np.exp(-10) / 6, rel=1e-2)
+    assert on_closed.item() == pytest.approx(1.0 / 48)
+    assert penalised._spurious_variance(codes.flip(1)).item() == pytest.approx(np.exp(-10) / 48, rel=1e-2)
+
+
+def test_the_variance_penalty_bears_on_a_dimension_the_same_from_any_m():
+    one, two = model(), model(latent_dim=12)
+    for penalised in (one, two):
+        torch.nn.init.zeros_(penalised.depth)
+    codes = torch.zeros(8, 12)
+    codes[::2, 0] = 2.0
+    assert one._spurious_variance(codes[:, :6]) == two._spurious_variance(codes)
 
 
 def test_rmsprop_is_tensorflows():

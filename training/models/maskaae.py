@@ -19,6 +19,7 @@ from training.optimizers import TensorFlowRMSprop
 from training.priors import StandardNormal
 
 ACTIVE = 0.1  # a dimension is active where its α is at least this
+PUBLISHED_DIM = 48  # m of the published settings for MNIST
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
@@ -31,6 +32,9 @@ class MaskAAE(Autoencoder):
     come to need), and `period`, R of the paper, is a part of what follows. With `masked` off it is the AAE of the
     same critic. `weight_decay`, ours too, is of the autoencoder's update; TensorFlowRMSprop says how.
 
+    `variance_penalty` is of the mean over dimensions where m is 48, as published. From other m a dimension weighs the
+    same, not 1/m: the fewer there are, the harder a mean bears on each, and what stayed open would follow m.
+
     Networks for other data than MNIST are unknown; `network = "conv"` takes FlexAE's, the decoder without batch norm.
     """
 
@@ -38,7 +42,7 @@ class MaskAAE(Autoencoder):
         self,
         image_shape: ImageShape,
         *,
-        latent_dim: PositiveInt = 48,
+        latent_dim: PositiveInt = PUBLISHED_DIM,
         masked: bool = True,
         network: Literal["mlp", "conv"] = "mlp",
         filters: PositiveInt = 64,
@@ -206,9 +210,9 @@ class MaskAAE(Autoencoder):
         }
 
     def _spurious_variance(self, codes: Tensor) -> Tensor:
-        """mean (mean_B z − z)² · exp(−10α²): variance that the mask is closing on, of the unmasked codes."""
-        deviation = (codes.mean(dim=0) - codes).square()
-        return (deviation * torch.exp(-10.0 * self.mask.detach().square())).mean()
+        """Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48: the unmasked codes' variance where the mask closes."""
+        deviation = (codes.mean(dim=0) - codes).square().mean(dim=0)
+        return (deviation * torch.exp(-10.0 * self.mask.detach().square())).sum() / PUBLISHED_DIM
 
     def _mask_progress(self, progress: float) -> float:
         return max(0.0, (progress - self.warmup) / (1.0 - self.warmup))

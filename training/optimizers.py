@@ -32,7 +32,8 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             gradients = [parameter.grad for parameter in parameters]
             for parameter in parameters:
-                self.state[parameter].setdefault("square", torch.ones_like(parameter))
+                if not self.state[parameter]:
+                    self.state[parameter]["square"] = torch.ones_like(parameter)
             if self.weight_decay:
                 matrices = [parameter for parameter in parameters if parameter.dim() > 1]
                 torch._foreach_mul_(matrices, 1.0 - group["lr"] * self.weight_decay)

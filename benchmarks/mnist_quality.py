@@ -18,6 +18,7 @@ from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle, Figure
 from rae_serve.engine import Engine
 from training.evaluation.metrics import frechet_distance
+from training.evaluation.pixels import mse
 
 COUNT = 10_000
 NETWORK = "128 features of benchmarks/mnist_classifier"
@@ -30,13 +31,15 @@ def measure(engine: Engine, root: str) -> dict[str, Figure]:
     train = mnist(root, train=True)[0][:COUNT]
     reference, probabilities = classifier.look(test)
     generated, generated_probabilities = classifier.look(engine.sample(COUNT, seed=0))
-    reconstructed, _ = classifier.look(engine.reconstruct(test))
+    reconstructions = engine.reconstruct(test)
+    reconstructed, _ = classifier.look(reconstructions)
     shares = np.bincount(generated_probabilities.argmax(1), minlength=10) / COUNT
     against = f"against the {len(test):,} test images, {NETWORK}"
     sampled = f"{COUNT:,} images of seed 0"
     return {
         "fd_generated": _figure(frechet_distance(generated, reference), f"{sampled} {against}"),
         "fd_reconstructed": _figure(frechet_distance(reconstructed, reference), f"the test images {against}"),
+        "mse_reconstructed": _figure(mse(reconstructions, test).mean(), "the test images, pixels in [0, 1]"),
         "fd_training": _figure(
             frechet_distance(classifier.look(train)[0], reference), f"{COUNT:,} training images {against}: the limit"
         ),

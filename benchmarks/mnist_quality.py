@@ -1,4 +1,4 @@
-"""How good are a bundle's digits? Fréchet distances on the features of the MNIST classifier beside this file.
+"""How good are a bundle's digits? Distances on the features of the MNIST classifier beside this file, and the error.
 
     python -m benchmarks.mnist_quality exported/flexae-mnist-small --data ../shared/data [--write]
 

@@ -14,7 +14,7 @@ from rae_serve.connections import MAX_HEAD_BYTES
 from tests.conftest import serving
 
 N = 100_000  # images of 64 bytes: more than the system's buffers hold
-SECONDS = 5
+SECONDS = 8  # for N images, on a machine that is busy with other things too
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 """How fast, against whom: `python -m benchmarks.serving BUNDLE [--seconds 10] [--rounds 3] [--only NAME]`.
 
+With `--device cuda` both the limit and the servers run there, the limit by IOBinding.
 The limit is prior and decoder by bare ONNX Runtime in a loop, at its best batch and threads; every server
 answers PNGs to wrk on this machine. Everything is measured again in every round, since other work on the
 machine moves all of it together; printed are medians, and ratios of what was measured in one round.
@@ -35,9 +36,10 @@ SERVERS = {
 def limit(seconds: float) -> tuple[float, float]:
     """Images/s of the best batch, and the milliseconds of a single image, at the best number of threads each."""
     rates, single_ms = [], []
-    for threads in (1, os.cpu_count() or 1):
+    on_cuda = os.environ["BENCH_DEVICE"] == "cuda"
+    for threads in (1,) if on_cuda else (1, os.cpu_count() or 1):
         generator = Generator(threads)
-        for n in (1, 16, 32, 64):
+        for n in (1, 16, 32, 64, *((256, 1024) if on_cuda else ())):
             noise = generator.noise(0, n)
             generator.images(noise)
             runs, began = 0, time.perf_counter()
@@ -58,6 +60,7 @@ def measured(name: str, bundle: Path, seconds: float) -> dict[str, dict[str, flo
     environment = os.environ | {
         "BENCH_BUNDLE": str(bundle),
         "RAE_SERVE_BUNDLES": str(bundle),
+        "RAE_SERVE_DEVICE": os.environ["BENCH_DEVICE"],
         "RAE_SERVE_PORT": str(port),
         "BENTOML_DO_NOT_TRACK": "True",
     }
@@ -86,10 +89,11 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=SERVERS, action="append")
     arguments = parser.parse_args()
     bundle = arguments.bundle.resolve()
-    os.environ["BENCH_BUNDLE"] = str(bundle)
+    os.environ |= {"BENCH_BUNDLE": str(bundle), "BENCH_DEVICE": arguments.device}
     limits, figures = [], {name: [] for name in arguments.only or SERVERS}
     for _ in range(arguments.rounds):
         for name, rounds in figures.items():

@@ -1,9 +1,9 @@
 """How fast, against whom: `python -m benchmarks.serving BUNDLE [--seconds 10] [--rounds 3] [--only NAME]`.
 
-With `--device cuda` both the limit and the servers run there, the limit by IOBinding.
 The limit is prior and decoder by bare ONNX Runtime in a loop, at its best batch and threads; every server
 answers PNGs to wrk on this machine. Everything is measured again in every round, since other work on the
-machine moves all of it together; printed are medians, and ratios of what was measured in one round.
+machine moves all of it together; printed are medians, and ratios of what was measured in one round. With `--device cuda` limit and
+servers run there, the bare graphs by IOBinding.
 Needs wrk, and `pip install litserve==0.2.19`.
 """
 

@@ -2,8 +2,8 @@
 
 The limit is prior and decoder by bare ONNX Runtime in a loop, at its best batch and threads; every server
 answers PNGs to wrk on this machine. Everything is measured again in every round, since other work on the
-machine moves all of it together; printed are medians, and ratios of what was measured in one round. With `--device cuda` limit and
-servers run there, the bare graphs by IOBinding.
+machine moves all of it together; printed are medians, and ratios of what was measured in one round. With
+`--device cuda` limit and servers run there, the bare graphs by IOBinding.
 Needs wrk, and `pip install litserve==0.2.19`.
 """
 

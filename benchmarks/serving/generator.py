@@ -17,7 +17,7 @@ class Generator:
 
     def __init__(self, threads: int = 0) -> None:
         folder = Path(os.environ["BENCH_BUNDLE"])
-        self.cuda = os.environ.get("BENCH_DEVICE", "cpu") == "cuda"
+        self.cuda = os.environ["BENCH_DEVICE"] == "cuda"
         if self.cuda:
             onnxruntime.preload_dlls()
         options = onnxruntime.SessionOptions()

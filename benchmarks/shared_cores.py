@@ -16,6 +16,7 @@ import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from queue import Queue
+from unittest import mock
 
 import numpy as np
 import torch
@@ -62,16 +63,13 @@ def work() -> None:
 
 def turn(environment: dict[str, str], data: str, seconds: float, trainings: int, others: int) -> float:
     """Milliseconds a step, the mean of so many trainings at once beside so many other processes."""
-    before = dict(os.environ)
-    os.environ.update(environment)
     spawn = multiprocessing.get_context("spawn")
     ready, answers = spawn.Barrier(trainings), spawn.Queue()
     processes = [spawn.Process(target=training, args=(data, seconds, ready, answers)) for _ in range(trainings)]
     busy = [spawn.Process(target=work, daemon=True) for _ in range(others)]
-    for process in processes + busy:
-        process.start()
-    os.environ.clear()
-    os.environ.update(before)
+    with mock.patch.dict(os.environ, environment):
+        for process in processes + busy:
+            process.start()
     measured = [answers.get() for _ in processes]
     for process in busy:
         process.kill()

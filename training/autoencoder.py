@@ -49,6 +49,9 @@ class Autoencoder(nn.Module):
         """
         raise NotImplementedError
 
+    def finish(self, batches: Iterator[Tensor]) -> None:
+        """What ends the training of the autoencoder, once, in evaluation mode: for most models nothing."""
+
     def start_prior(self, codes: Tensor) -> None:
         """What comes before the further steps of the prior, once, given all codes [N, m]: for most models nothing."""
 

@@ -195,6 +195,9 @@ class Trainer:
         return updates(self.batches, min(self.progress, 1.0))
 
     def _next_stage(self) -> None:
+        if self.stage == 0:
+            self.model.eval()
+            self.model.finish(self.batches)
         self.stage += 1
         self.stage_step, self.stage_seconds = 0, 0.0
         if not self.finished:

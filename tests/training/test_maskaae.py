@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, RunError
-from training import commands
+from training import checkpoint, commands
 from training import recipe as recipes
 from training.autoencoder import Pruning
 from training.commands import ProgressLine
@@ -21,7 +21,7 @@ from training.export import export
 from training.models.maskaae import MaskAAE
 from training.optimizers import TensorFlowRMSprop
 from training.runs import Run, load_data
-from training.trainer import Trainer, descend
+from training.trainer import Trainer, descend, encode_all
 
 SHAPE = (1, 4, 4)
 SMALL = {"latent_dim": 6, "hidden": 16, "layers": 2, "critic_hidden": 16, "critic_layers": 2}
@@ -242,6 +242,54 @@ def test_pruning_equals_the_hard_masked_model(network):
     assert torch.equal(pruning.model.prior(latents), latents)
 
 
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_the_end_gives_active_dimensions_the_priors_variance_and_leaves_images_alone(network):
+    learner = model(network=network, filters=2).eval()
+    last = learner.encoder[-1]
+    with torch.no_grad():
+        learner.depth.copy_(torch.tensor([0.5, 0.02, 3.0, 0.5, 3.0, 3.0]))
+        deviation = learner.encode(next(batches())).std(dim=0)
+        last.weight *= torch.tensor([0.2, 0.2, 1.0, 0.05, 1.3, 1.0])[:, None] / deviation[:, None]
+        last.bias[0] = 0.7
+    x = next(batches())
+    before, images = learner.encode(x), learner.decode(learner.encode(x))
+    learner.finish(batches())
+    after = learner.encode(x)
+    torch.testing.assert_close(learner.decode(after), images)
+    assert torch.equal(after[:, [1, 2, 4, 5]], before[:, [1, 2, 4, 5]])  # closed, as wide as the prior, or wider
+    assert after[:, [0, 3]].std(dim=0).tolist() == [pytest.approx(1.0, abs=0.3)] * 2
+    assert after[:, 0].mean().abs() < 0.3
+
+
+def test_a_dimension_without_any_variance_is_no_division_by_zero():
+    learner = model().eval()
+    with torch.no_grad():
+        learner.encoder[-1].weight[2] = 0.0
+    x = next(batches())
+    images = learner.decode(learner.encode(x))
+    learner.finish(batches())
+    torch.testing.assert_close(learner.decode(learner.encode(x)), images)
+
+
+def test_the_end_leaves_the_twin_without_a_mask_alone():
+    twin = model(masked=False).eval()
+    before = {name: value.clone() for name, value in twin.state_dict().items()}
+    twin.finish(batches())
+    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
+
+
+def test_the_end_is_in_the_last_checkpoint_and_in_no_other(masked_run):
+    deviations = {}
+    for path in sorted((masked_run.path / "checkpoints").glob("step-*.json")):
+        trained, _ = masked_run.load()
+        trained.load_state_dict(checkpoint.read(path).section("model"))
+        codes = encode_all(trained, masked_run.reference(), np.arange(1000), torch.device("cpu"))
+        deviations[path.stem] = codes.std(axis=0)[trained.active]
+    first, last = deviations["step-000000000"], deviations["step-000000004"]
+    assert first.max() < 0.8
+    assert last.min() > 0.8
+
+
 @pytest.fixture(scope="module")
 def masked_run(tmp_path_factory) -> Run:
     keys = ["steps=4", "hidden=16", "critic_hidden=16", "latent_dim=8", "log_every=2"]
@@ -253,6 +301,7 @@ def masked_run(tmp_path_factory) -> Run:
     with torch.no_grad():
         trainer.model.depth[:3] = 0.0
         trainer.model.depth[3:] = 2.0
+        trainer.model.decoder[0].weight *= 100.0  # so that four steps' images show their latents
     trainer.fit()
     return run
 

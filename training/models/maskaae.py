@@ -172,7 +172,7 @@ class MaskAAE(Autoencoder):
         """
         if not self.masked:
             return
-        codes = torch.cat([self.codes(next(batches)) for _ in range(50)])  # thousands: deviations to a hundredth or two
+        codes = torch.cat([self.codes(next(batches)) for _ in range(50)])  # thousands: σ within a hundredth or two
         mean, deviation = codes.mean(dim=0), codes.std(dim=0)
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)

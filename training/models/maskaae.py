@@ -19,7 +19,9 @@ from training.optimizers import TensorFlowRMSprop
 from training.priors import StandardNormal
 
 ACTIVE = 0.1  # a dimension is active where its α is at least this
-NARROW = 0.8  # deviation of the codes below which, at the end, a dimension has lost the prior's
+# Deviation of the codes below which, at the end, a dimension has lost the prior's. To stretch those of 0.6 or 0.7 as
+# well made digits worse (docs/evaluation.md).
+NARROW = 0.5
 LEAST_DEVIATION = 1e-3  # what stretches codes further would stretch their rounding
 PUBLISHED_DIM = 48  # m of the published settings for MNIST
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]

@@ -25,10 +25,11 @@ import torch
 from torch import Tensor
 
 from benchmarks.mnist_classifier import mnist
-from rae_serve.images import Preprocessing
+from rae_serve.preprocessing import Preprocessing
 from training import recipe as recipes
 from training.autoencoder import Update
-from training.data import Dataset, to_tensor
+from training.data.batches import to_tensor
+from training.data.dataset import Dataset
 from training.losses import sum_squared_error
 from training.models.flexae import FlexAE
 from training.trainer import Interrupted, Trainer

@@ -15,9 +15,9 @@ import torch
 from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
-from training import data
-from training.evaluation.features import features, network
-from training.evaluation.metrics import frechet_distance
+from training.data import dataset as data
+from training.evaluation.features.extractors import features, network
+from training.evaluation.metrics.distances import frechet_distance
 
 DIMENSIONS = (16, 32, 64, 128)
 HELD_OUT = 1 / 3

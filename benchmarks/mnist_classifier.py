@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision import datasets
 
-from rae_serve.images import Pixels
-from training.data import Batches, to_tensor
+from rae_serve.arrays import Pixels
+from training.data.batches import Batches, to_tensor
 
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 CPU = torch.device("cpu")

@@ -15,10 +15,11 @@ import numpy as np
 
 from benchmarks.mnist_classifier import Classifier, mnist
 from rae_serve import bundle as bundles
-from rae_serve.bundle import Bundle, Figure
+from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
-from training.evaluation.metrics import frechet_distance
-from training.evaluation.pixels import mse
+from rae_serve.manifest import Figure
+from training.evaluation.metrics.distances import frechet_distance
+from training.evaluation.metrics.pixels import mse
 
 COUNT = 10_000
 NETWORK = "128 features of benchmarks/mnist_classifier"

@@ -31,11 +31,11 @@ from torch import Tensor
 
 from benchmarks.pythae_networks import Decoder, Encoder
 from rae_serve import images as pictures
-from rae_serve.images import Pixels
-from training import data
-from training.data import to_pixels, to_tensor
-from training.evaluation.features import features, network
-from training.evaluation.metrics import frechet_distance
+from rae_serve.arrays import Pixels
+from training.data import dataset as data
+from training.data.batches import to_pixels, to_tensor
+from training.evaluation.features.extractors import features, network
+from training.evaluation.metrics.distances import frechet_distance
 from training.evaluation.subject import RunSubject
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data

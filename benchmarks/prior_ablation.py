@@ -20,13 +20,14 @@ import torch
 
 from benchmarks.mnist_classifier import Classifier, mnist
 from rae_serve import noise
-from rae_serve.images import Pixels
+from rae_serve.arrays import Pixels
 from training.autoencoder import Autoencoder
-from training.data import Batches, to_pixels
-from training.evaluation.metrics import frechet_distance
+from training.data.batches import Batches, to_pixels
+from training.evaluation.metrics.distances import frechet_distance
+from training.inference import encode_all, reconstruct
 from training.recipe import check
 from training.runs import Run, flat
-from training.trainer import descend, encode_all, reconstruct
+from training.trainer import descend
 
 CPU = torch.device("cpu")
 COUNT = 10_000

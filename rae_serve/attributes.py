@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rae_serve import labels
-from rae_serve.bundle import Attribute
+from rae_serve.arrays import Pixels
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
-from rae_serve.images import Pixels
 from rae_serve.labels import Labelled
+from rae_serve.manifest import Attribute
 
 Method = Literal["difference", "linear"]
 Float64 = npt.NDArray[np.float64]

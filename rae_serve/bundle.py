@@ -5,148 +5,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from rae_serve import files
 from rae_serve.card import model_card
 from rae_serve.errors import BundleError
-from rae_serve.images import Preprocessing
+from rae_serve.manifest import MANIFEST, File, Manifest, model_digest, read_manifest, sha256, to_json
 
-SCHEMA_VERSION: Final = 1
-MANIFEST: Final = "manifest.json"
 CARD: Final = "README.md"  # for people: no part of the contract, and not hashed
 GOLDEN: Final = "golden.npz"
 GRAPHS: Final = ("prior", "decoder", "encoder")
-
-Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
-
-
-class Facts(BaseModel):
-    """A part of the manifest: immutable, and with no field that the schema does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Model(Facts):
-    """Which system it is, from which recipe, with every parameter of its constructor."""
-
-    kind: str
-    recipe: str
-    parameters: dict[str, Any]
-
-
-class Latent(Facts):
-    """The latent space. Statistics are of the encoded training images, one entry a dimension."""
-
-    dim: PositiveInt
-    trained_dim: PositiveInt = Field(description="Dimensions in training, before any pruning.")
-    active: list[int] = Field(description="Which of the trained dimensions are here, in their order.")
-    mask: list[float] | None = Field(None, description="A masked model's α of every trained dimension.")
-    mean: list[float]
-    std: list[float]
-    quantile_levels: list[float]
-    quantiles: list[list[float]] = Field(description="One list of values a level.")
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Self:
-        for name, entries in (("active", self.active), ("mean", self.mean), ("std", self.std)):
-            if len(entries) != self.dim:
-                raise ValueError(f"{name} has {len(entries)} entries, not {self.dim}")
-        if [len(values) for values in self.quantiles] != [self.dim] * len(self.quantile_levels):
-            raise ValueError(f"quantiles must be {self.dim} values for each level")
-        return self
-
-
-class Noise(Facts):
-    """The prior's input. Temperature and interpolation act on gaussian columns only."""
-
-    dim: PositiveInt
-    algorithm: Literal["philox4x32-10/v1"]
-    roles: list[Literal["gaussian", "choice"]]
-
-
-class Attribute(Facts):
-    """A direction in latent space along which an attribute of the image changes."""
-
-    direction: list[float]
-    source: str
-
-
-class Training(Facts):
-    """Where the weights come from."""
-
-    data: str
-    data_digest: Sha256
-    images: PositiveInt
-    steps: int
-    seed: int
-    checkpoint_digest: Sha256
-
-
-class Figure(Facts):
-    """One measured number, and how it was measured."""
-
-    value: float
-    protocol: str
-
-
-class Parity(Facts):
-    """The largest differences of the graphs from their torch originals, over the golden rows."""
-
-    batch_sizes: list[PositiveInt]
-    prior: float = Field(description="Largest |Δ| / (1 + |value|) of the latents.")
-    decoder_grey_levels: int = Field(description="Largest difference of a pixel, of 255.")
-    encoder: float = Field(description="As for the prior.")
-    pruning_grey_levels: float | None = Field(
-        None, description="Mean |Δ| of reconstructions, hard-masked against soft-masked: a cost, not parity."
-    )
-
-
-class File(Facts):
-    """What a file of the bundle must be."""
-
-    bytes: int
-    sha256: Sha256
-
-
-class Manifest(Facts):
-    """`manifest.json`, version 1."""
-
-    schema_version: Literal[1] = SCHEMA_VERSION
-    created_by: str
-    licence: str
-    model: Model
-    image: Preprocessing
-    latent: Latent
-    noise: Noise
-    attributes: dict[str, Attribute] = {}
-    training: Training
-    quality: dict[str, Figure] = {}
-    precision: Literal["float32"] = "float32"
-    opset: int
-    ir_version: int
-    tolerance_grey_levels: int = Field(1, description="How far pixels may lie apart between execution providers.")
-    parity: Parity
-    digest: Sha256 = Field(description="Of the model: SHA-256 over those of prior.onnx and decoder.onnx.")
-    files: dict[str, File]
-
-    @model_validator(mode="after")
-    def _directions(self) -> Self:
-        for name, attribute in self.attributes.items():
-            if len(attribute.direction) != self.latent.dim:
-                entries = len(attribute.direction)
-                raise ValueError(f"the direction of {name!r} has {entries} entries, not {self.latent.dim}")
-        return self
 
 
 def name_of(folder: Path) -> str:
@@ -175,7 +50,7 @@ class Bundle:
         folder = Path(path)
         if not folder.is_dir():
             raise BundleError(f"there is no bundle at {folder}")
-        manifest = _read_manifest(folder / MANIFEST)
+        manifest = read_manifest(folder / MANIFEST)
         contents = {name: _read_checked(folder, name, file) for name, file in manifest.files.items()}
         for name in (*(f"{graph}.onnx" for graph in GRAPHS), GOLDEN):
             if name not in contents:
@@ -197,7 +72,7 @@ class Bundle:
 
 def describe(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Manifest:
     """The manifest of `contents` (name → bytes) with these facts: every field but `files` and `digest`."""
-    listed = {name: File(bytes=len(data), sha256=_sha256(data)) for name, data in contents.items()}
+    listed = {name: File(bytes=len(data), sha256=sha256(data)) for name, data in contents.items()}
     digest = model_digest({name: file.sha256 for name, file in listed.items()})
     return Manifest(**facts, files=listed, digest=digest)
 
@@ -211,7 +86,7 @@ def write(path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapp
     with files.new_folder(Path(path)) as folder:
         for name, data in contents.items():
             (folder / name).write_bytes(data)
-        (folder / MANIFEST).write_text(_to_json(manifest), encoding="utf-8")
+        (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
         (folder / CARD).write_text(model_card(manifest, Path(path).name), encoding="utf-8")
     return Bundle.load(path)
 
@@ -223,52 +98,8 @@ def annotate(bundle: Bundle, **facts: Any) -> Bundle:
     """
     manifest = Manifest.model_validate(bundle.manifest.model_dump() | facts)
     files.write(bundle.path / CARD, model_card(manifest, bundle.name).encode())
-    files.write(bundle.path / MANIFEST, _to_json(manifest).encode())
+    files.write(bundle.path / MANIFEST, to_json(manifest).encode())
     return Bundle.load(bundle.path)
-
-
-def model_digest(sha256: Mapping[str, str]) -> str:
-    """SHA-256 over the hexadecimal hashes of prior.onnx and decoder.onnx, in this order."""
-    return _sha256((sha256["prior.onnx"] + sha256["decoder.onnx"]).encode())
-
-
-def schema() -> dict[str, Any]:
-    """The JSON schema of `manifest.json`."""
-    document = Manifest.model_json_schema()
-    document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    document["title"] = "rae-serve bundle manifest, version 1"
-    document["properties"]["checksum"] = {
-        "type": "string",
-        "pattern": "^[0-9a-f]{64}$",
-        "description": "SHA-256 of the manifest without this field, as canonical JSON.",
-    }
-    document["required"].append("checksum")
-    return document
-
-
-def _to_json(manifest: Manifest) -> str:
-    document = manifest.model_dump(mode="json")
-    return json.dumps(document | {"checksum": _checksum(document)}, indent=1, ensure_ascii=False) + "\n"
-
-
-def _read_manifest(path: Path) -> Manifest:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise BundleError(f"{path.parent} is no bundle: it has no {path.name}") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
-    if version != SCHEMA_VERSION:
-        raise BundleError(f"{path}: schema version {version!r}, where this reader knows {SCHEMA_VERSION}")
-    if document.pop("checksum", None) != _checksum(document):
-        raise BundleError(f"{path} is damaged: its checksum does not match")
-    try:
-        return Manifest.model_validate(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BundleError(f"{path}: {where}: {first['msg']}") from None
 
 
 def _read_checked(folder: Path, name: str, file: File) -> bytes:
@@ -278,15 +109,6 @@ def _read_checked(folder: Path, name: str, file: File) -> bytes:
         data = (folder / name).read_bytes()
     except OSError as error:
         raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from None
-    if _sha256(data) != file.sha256:
+    if sha256(data) != file.sha256:
         raise BundleError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
     return data
-
-
-def _checksum(document: Mapping[str, Any]) -> str:
-    """SHA-256 of canonical JSON: keys sorted, no spaces, UTF-8."""
-    return _sha256(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

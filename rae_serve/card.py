@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from rae_serve.bundle import Manifest
+from rae_serve.manifest import Manifest
 
 
 def model_card(manifest: Manifest, name: str) -> str:

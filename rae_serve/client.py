@@ -16,10 +16,10 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 
-from rae_serve.engine import Latents
+from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import RaeServeError
-from rae_serve.images import Pixels, encode
-from rae_serve.paths import Path, Space
+from rae_serve.images import encode
+from rae_serve.interpolation import Path, Space
 
 Picture = Pixels | bytes  # [H, W, C], or a picture file
 Point = tuple[int, int] | npt.NDArray[np.float32] | bytes  # (seed, row), a latent [D], or a picture file

@@ -11,21 +11,19 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rae_serve import noise, paths
+from rae_serve import arrays, interpolation, noise
+from rae_serve.arrays import Latents, Pixels
 from rae_serve.batching import MicroBatcher, then
 from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
-from rae_serve.images import Pixels
 from rae_serve.sessions import Device, Graph, fixed_sizes, usable
 
-Latents = npt.NDArray[np.float32]  # [N, latent_dim]
 Observe = Callable[[str, int], None]  # a graph's name, the rows of a batch
 Run = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 Result = TypeVar("Result")
 
 MAX_TEMPERATURE = 10.0
 MAX_STRENGTH = 100.0
-_MAX_MAGNITUDE = 1e6  # of a latent or noise: far beyond any code, far below float32's overflow in a graph
 # Rows of a seed as they wait for a batch: their noise is made for the whole batch at once.
 _DRAW: Final = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature", np.float32)])
 
@@ -121,8 +119,8 @@ class Engine:
         end: npt.ArrayLike,
         steps: int,
         *,
-        space: paths.Space = "latent",
-        path: paths.Path = "linear",
+        space: interpolation.Space = "latent",
+        path: interpolation.Path = "linear",
     ) -> Latents:
         """Latents [steps, latent_dim] on the way from `start` to `end`, one row each of the `space`.
 
@@ -137,8 +135,8 @@ class Engine:
         end: npt.ArrayLike,
         steps: int,
         *,
-        space: paths.Space = "latent",
-        path: paths.Path = "linear",
+        space: interpolation.Space = "latent",
+        path: interpolation.Path = "linear",
     ) -> Pixels:
         """Images, uint8 [steps, H, W, C], of `between`."""
         return self.decode(self.between(start, end, steps, space=space, path=path))
@@ -156,11 +154,11 @@ class Engine:
         if attribute not in known:
             there_are = f"it has {', '.join(known)}" if known else "it has none; rae-serve attributes adds them"
             raise NotFound(f"model {self.bundle.name!r} has no attribute {attribute!r}; {there_are}")
-        moves = _numbers("strengths", strengths)
+        moves = arrays.numbers("strengths", strengths)
         if moves.ndim != 1 or not len(moves) or not (np.abs(moves) <= MAX_STRENGTH).all():
             raise InvalidInput("strengths", f"must be numbers within ±{MAX_STRENGTH:g}, at least one")
-        rows = _finite("latents", latents, self.manifest.latent.dim)
-        return paths.along(rows, known[attribute].direction, moves)
+        rows = arrays.finite("latents", latents, self.manifest.latent.dim)
+        return interpolation.along(rows, known[attribute].direction, moves)
 
     def submit_sample(
         self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0, deadline: float | None = None
@@ -174,12 +172,12 @@ class Engine:
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """`latents`, as a future."""
-        rows = _finite("noise", noise, self.manifest.noise.dim)
+        rows = arrays.finite("noise", noise, self.manifest.noise.dim)
         return self._counted(len(rows), self._prior.submit(rows, deadline))
 
     def submit_decode(self, latents: npt.ArrayLike, deadline: float | None = None) -> Future[Pixels]:
         """`decode`, as a future."""
-        rows = _finite("latents", latents, self.manifest.latent.dim)
+        rows = arrays.finite("latents", latents, self.manifest.latent.dim)
         return self._counted(len(rows), self._decoder.submit(rows, deadline))
 
     def submit_encode(self, images: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
@@ -187,7 +185,9 @@ class Engine:
         pixels = np.asarray(images)
         shape = self.manifest.image.shape
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) < 1:
-            raise InvalidInput("images", f"must be uint8 {_shape(shape)}, not {pixels.dtype} {list(pixels.shape)}")
+            raise InvalidInput(
+                "images", f"must be uint8 {arrays.shape_text(shape)}, not {pixels.dtype} {list(pixels.shape)}"
+            )
         return self._counted(len(pixels), self._encoder.submit(pixels, deadline))
 
     def submit_between(
@@ -196,19 +196,21 @@ class Engine:
         end: npt.ArrayLike,
         steps: int,
         *,
-        space: paths.Space = "latent",
-        path: paths.Path = "linear",
+        space: interpolation.Space = "latent",
+        path: interpolation.Path = "linear",
         deadline: float | None = None,
     ) -> Future[Latents]:
         """`between`, as a future."""
-        if noise.integer("steps", steps) < 1:
+        if arrays.integer("steps", steps) < 1:
             raise InvalidInput("steps", f"must be at least 1, not {steps}")
         dim = self.manifest.noise.dim if space == "noise" else self.manifest.latent.dim
-        a, b = _finite("start", [start], dim)[0], _finite("end", [end], dim)[0]
+        a, b = arrays.finite("start", [start], dim)[0], arrays.finite("end", [end], dim)[0]
         if space == "noise":
-            return self.submit_latents(paths.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline)
+            return self.submit_latents(
+                interpolation.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline
+            )
         done: Future[Latents] = Future()
-        done.set_result(paths.between(a, b, steps, path, self.manifest.latent.mean))
+        done.set_result(interpolation.between(a, b, steps, path, self.manifest.latent.mean))
         return done
 
     def close(self) -> None:
@@ -236,39 +238,15 @@ class Engine:
 
 def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any]:
     """Rows offset … offset + n − 1 of a seed, [n] of _DRAW, checked."""
-    if noise.integer("n", n) < 1:
+    if arrays.integer("n", n) < 1:
         raise InvalidInput("n", f"must be at least 1, not {n}")
-    warmth = _numbers("temperature", temperature)
+    warmth = arrays.numbers("temperature", temperature)
     if warmth.ndim or not 0 <= warmth <= MAX_TEMPERATURE:
         raise InvalidInput("temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, not {temperature}")
-    first = noise.integer("offset", offset)
-    noise.integer("offset", first + n - 1)
+    first = arrays.integer("offset", offset)
+    arrays.integer("offset", first + n - 1)
     draws = np.empty(n, _DRAW)
-    draws["seed"] = noise.integer("seed", seed)
+    draws["seed"] = arrays.integer("seed", seed)
     draws["row"] = np.arange(first, first + n, dtype=np.uint64)
     draws["temperature"] = warmth
     return draws
-
-
-def _numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInput(field, f"must be numbers, not {values!r}") from None
-
-
-def _finite(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> Latents:
-    try:
-        with np.errstate(over="ignore"):  # what overflows is refused below
-            array = np.asarray(rows, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise InvalidInput(field, f"must be numbers of shape {_shape((dim,))}") from None
-    if array.ndim != 2 or array.shape[1] != dim or len(array) < 1:
-        raise InvalidInput(field, f"must have shape {_shape((dim,))}, not {list(array.shape)}")
-    if not (np.abs(array) <= _MAX_MAGNITUDE).all():
-        raise InvalidInput(field, f"must be finite numbers within ±{_MAX_MAGNITUDE:g}")
-    return array
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return f"[N, {', '.join(map(str, shape))}]"

@@ -24,6 +24,13 @@ class RunError(RaeServeError):
     """A training run cannot start, go on, or be read."""
 
 
+class MissingExtra(RaeServeError, ImportError):
+    """An optional package is not installed; the message has the command that installs it."""
+
+    def __init__(self, package: str, command: str) -> None:
+        super().__init__(f"this needs {package}, which is not installed: {command}")
+
+
 class Overloaded(RaeServeError):
     """More work waits than the service accepts; try again after `retry_after_s` seconds."""
 

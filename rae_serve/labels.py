@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rae_serve import images
+from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
-from rae_serve.images import Pixels, Preprocessing
+from rae_serve.preprocessing import Preprocessing, read_picture
 
 MAX_IMAGES: Final = 20_000  # evenly spaced where there are more: means of codes change little beyond
 _TORCHVISION_FOLDERS: Final = {
@@ -87,7 +87,7 @@ def pixels(labelled: Labelled, preprocessing: Preprocessing) -> Iterator[tuple[i
     """Every image that can be read, with its row, as uint8 [H, W, C]."""
     for row, image in enumerate(labelled.images):
         try:
-            picture = images.read(image.read_bytes()) if isinstance(image, Path) else _picture(image)
+            picture = read_picture(image.read_bytes()) if isinstance(image, Path) else _picture(image)
         except InvalidInput:
             continue
         yield row, preprocessing(picture)

@@ -9,17 +9,15 @@ written out too. `docs/noise.md` is the specification.
 
 from __future__ import annotations
 
-import operator
 import secrets
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from rae_serve.errors import InvalidInput
+from rae_serve.arrays import MAX_INTEGER, integer
 
 ALGORITHM: Final = "philox4x32-10/v1"
-MAX_INTEGER: Final = 2**53 - 1  # the largest integer that JSON keeps in every language
 ROUNDS: Final = 10
 
 Words = npt.NDArray[np.uint64]  # each holds one 32-bit word, with room for a product of two
@@ -96,17 +94,6 @@ def inverse_normal(words: Words) -> Float64:
     radius = np.sqrt(-_log_of_probability(depth))
     result[tails] = np.where(q[tails] < 0, -1.0, 1.0) * _ratio(_TAIL, radius - 1.6)
     return result
-
-
-def integer(field: str, value: Any) -> int:
-    """`value` as an integer from 0 to 2⁵³−1, or InvalidInput naming `field`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise InvalidInput(field, f"must be an integer, not {value!r}") from None
-    if isinstance(value, bool) or not 0 <= number <= MAX_INTEGER:
-        raise InvalidInput(field, f"must be an integer from 0 to {MAX_INTEGER}, not {value!r}")
-    return number
 
 
 def random_seed() -> int:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from rae_serve.bundle import Parity
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
+from rae_serve.manifest import Parity
 
 BATCH_SIZES: Final = (1, 2, 7, 64)
 # float32 rounding through four layers of 1,024 stays below a tenth of this.

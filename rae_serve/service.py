@@ -22,12 +22,13 @@ from bentoml.exceptions import NotFound as BentoNotFound
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from rae_serve import connections, logs, problems
-from rae_serve.api import create_app, front
-from rae_serve.catalog import Catalog
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
-from rae_serve.settings import Settings
+from rae_serve.server import connections, logs, problems
+from rae_serve.server.app import create_app
+from rae_serve.server.catalog import Catalog
+from rae_serve.server.middleware import around
+from rae_serve.server.settings import Settings
 
 try:
     catalog = Catalog(Settings.from_environment())
@@ -149,5 +150,5 @@ class NoForms:
 
 
 _verbs = {method.route for method in RaeServe.apis.values()}  # type: ignore[attr-defined]  # it is a Service now
-for middleware, options in (*front.around(catalog.settings), (NoForms, {"paths": _verbs})):  # the outermost first
+for middleware, options in (*around(catalog.settings), (NoForms, {"paths": _verbs})):  # the outermost first
     RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]

@@ -15,11 +15,11 @@ import httpx2 as httpx
 import pytest
 import torch
 
-from rae_serve import cli
 from rae_serve.bundle import Bundle
+from rae_serve.cli import main as cli
 from rae_serve.engine import Engine
 from training import recipe as recipes
-from training.export import export
+from training.export.bundle import export
 from training.recipe import Recipe
 from training.runs import Run, load_data
 from training.trainer import Trainer

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.priors import Prior
+from training.priors.base import Prior
 
 # The optimiser that steps, and the terms whose sum it minimises.
 Update = tuple[str, Mapping[str, Tensor]]

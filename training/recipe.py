@@ -26,9 +26,9 @@ from pydantic import (
     create_model,
 )
 
+from rae_serve.arrays import MAX_INTEGER
 from rae_serve.errors import InvalidInput
-from rae_serve.images import Preprocessing
-from rae_serve.noise import MAX_INTEGER
+from rae_serve.preprocessing import Preprocessing
 from training.autoencoder import Autoencoder
 from training.networks import ImageShape
 

@@ -13,12 +13,14 @@ import torch
 
 from rae_serve import files
 from rae_serve import images as pictures
+from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput, RunError
-from rae_serve.images import Pixels, Preprocessing
-from training import checkpoint, data
+from rae_serve.preprocessing import Preprocessing
+from training import checkpoint
 from training.autoencoder import Autoencoder
 from training.checkpoint import Checkpoint
-from training.data import Dataset
+from training.data import dataset as data
+from training.data.dataset import Dataset
 from training.recipe import Recipe
 
 RECORD: Final = "run.json"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,24 +14,23 @@ import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from rae_serve import files, noise
+from rae_serve import files
 from rae_serve import images as pictures
 from rae_serve.errors import InvalidInput, RunError
-from rae_serve.images import Pixels
 from training import checkpoint
 from training.autoencoder import Autoencoder, Update
-from training.data import Batches, Dataset, to_pixels, to_tensor
-from training.memory import freed_memory_kept
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.inference import encode_all, reconstruct, sample
+from training.journal import METRICS, SHOWN, quiet_threads
+from training.machine import freed_memory_kept
 from training.recipe import Recipe
+from training.stages import STAGES, falling
 
-# The joint training, then further steps of the prior alone, on cached codes.
-STAGES: Final = ("autoencoder", "prior")
 BEST: Final = "best"
-METRICS: Final = "metrics.jsonl"
 DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
 _SAVING_SHARE: Final = 0.01  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them
-_SHOWN: Final = 64  # images in a grid
 
 
 class Interrupted(Exception):
@@ -142,7 +139,7 @@ class Trainer:
         try:
             with (
                 freed_memory_kept(),
-                _quiet_threads(),
+                quiet_threads(),
                 SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board,
             ):
                 self._loop(report, board)
@@ -268,9 +265,9 @@ class Trainer:
         held_out = self.dataset.validation
         originals = self.dataset.images[(held_out if len(held_out) else self.dataset.train)[:1000]]
         reconstructions = reconstruct(self.model, originals, self.device)
-        pairs = np.stack([originals, reconstructions], axis=1)[: _SHOWN // 2]
+        pairs = np.stack([originals, reconstructions], axis=1)[: SHOWN // 2]
         grids = {
-            "samples": pictures.grid(sample(self.model, _SHOWN, self.device)),
+            "samples": pictures.grid(sample(self.model, SHOWN, self.device)),
             "reconstructions": pictures.grid(pairs.reshape(-1, *originals.shape[1:])),
         }
         for name, image in grids.items():
@@ -306,46 +303,3 @@ def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], rates: Mapping[st
     for name, optimizer in optimizers.items():
         for group in optimizer.param_groups:
             group["lr"] = rates[name]
-
-
-def falling(progress: float, decay: float) -> float:
-    """A factor for every rate at `progress` from 0 to 1: 1, then over the last `decay` of it falling linearly to 0.
-
-    For every rate: an encoder push that stays while the autoencoder's rate falls ruins the autoencoder.
-    """
-    return min(1.0, (1.0 - progress) / decay) if decay else 1.0
-
-
-@torch.no_grad()
-def encode_all(model: Autoencoder, images: Pixels, index: np.ndarray, device: torch.device) -> np.ndarray:  # [N, m]
-    """Codes, float32 [N, m], of the images at `index`, in evaluation mode."""
-    model.eval()
-    parts = (to_tensor(images[index[start : start + 1000]], device) for start in range(0, len(index), 1000))
-    return torch.cat([model.encode(x) for x in parts]).cpu().numpy()
-
-
-@torch.no_grad()
-def reconstruct(model: Autoencoder, images: Pixels, device: torch.device) -> Pixels:
-    """Images, uint8 [N, H, W, C], encoded and decoded in evaluation mode."""
-    model.eval()
-    parts = (to_tensor(images[start : start + 250], device) for start in range(0, len(images), 250))
-    return torch.cat([to_pixels(model.decode(model.encode(x))) for x in parts]).cpu().numpy()
-
-
-@torch.no_grad()
-def sample(model: Autoencoder, count: int, device: torch.device) -> Pixels:
-    """The first images of seed 0, as the service will show them; leaves torch's random state alone."""
-    model.eval()
-    rows = noise.normals(0, 0, count, model.prior.noise_dim)
-    return to_pixels(model.decode(model.prior(torch.from_numpy(rows).to(device)))).cpu().numpy()
-
-
-@contextmanager
-def _quiet_threads() -> Iterator[None]:
-    """TensorBoard writes in a thread of its own, where a full disk is a traceback beside our one clear error."""
-    usual = threading.excepthook
-    threading.excepthook = lambda args: None if isinstance(args.exc_value, OSError) else usual(args)
-    try:
-        yield
-    finally:
-        threading.excepthook = usual

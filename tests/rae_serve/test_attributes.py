@@ -12,13 +12,13 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from rae_serve import attributes, labels
-from rae_serve.api import create_app
-from rae_serve.api.front import Front
 from rae_serve.bundle import Bundle
-from rae_serve.catalog import Catalog
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput, NotFound
-from rae_serve.settings import Settings
+from rae_serve.server.app import create_app
+from rae_serve.server.catalog import Catalog
+from rae_serve.server.middleware import Front
+from rae_serve.server.settings import Settings
 
 DIGITS = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
 CLASSES = load_digits().target

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from rae_serve import bundle as bundles
-from rae_serve.bundle import Bundle, Figure
+from rae_serve.bundle import Bundle
 from rae_serve.errors import BundleError, RaeServeError
+from rae_serve.manifest import Figure, model_digest, schema, to_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -53,7 +54,7 @@ def test_a_file_outside_the_bundle_is_never_read(bundle, tmp_path):
     document = bundle.manifest.model_dump(exclude={"files", "digest"})
     (tmp_path / "b").mkdir()
     manifest = bundles.describe(document, contents)
-    (tmp_path / "b" / "manifest.json").write_text(bundles._to_json(manifest))
+    (tmp_path / "b" / "manifest.json").write_text(to_json(manifest))
     with pytest.raises(BundleError, match="outside the bundle"):
         Bundle.load(tmp_path / "b")
 
@@ -69,8 +70,8 @@ def test_a_folder_in_use_is_left_alone(bundle, tmp_path):
 
 def test_the_digest_is_of_prior_and_decoder_alone(bundle):
     files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
-    assert bundles.model_digest(files | {"encoder.onnx": "0" * 64}) == bundle.manifest.digest
-    assert bundles.model_digest(files | {"prior.onnx": "0" * 64}) != bundle.manifest.digest
+    assert model_digest(files | {"encoder.onnx": "0" * 64}) == bundle.manifest.digest
+    assert model_digest(files | {"prior.onnx": "0" * 64}) != bundle.manifest.digest
 
 
 def test_figures_are_added_without_touching_the_model(copy, bundle):
@@ -83,12 +84,12 @@ def test_figures_are_added_without_touching_the_model(copy, bundle):
 
 
 def test_the_documented_schema_is_the_manifest(bundle):
-    assert json.loads((DOCS / "bundle.schema.json").read_text()) == bundles.schema()
+    assert json.loads((DOCS / "bundle.schema.json").read_text()) == schema()
     jsonschema = pytest.importorskip("jsonschema")
     document = json.loads((bundle.path / "manifest.json").read_text())
-    jsonschema.validate(document, bundles.schema())
+    jsonschema.validate(document, schema())
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(document | {"surprise": 1}, bundles.schema())
+        jsonschema.validate(document | {"surprise": 1}, schema())
 
 
 def test_golden_arrays_are_of_the_manifest_shapes(bundle):

@@ -9,10 +9,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from rae_serve import noise, parity, paths, sessions
-from rae_serve.bundle import Bundle, Parity
+from rae_serve import interpolation as paths
+from rae_serve import noise, parity, sessions
+from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
+from rae_serve.manifest import Parity
 from rae_serve.sessions import Graph
 
 

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from rae_serve import images
 from rae_serve.errors import InvalidInput
-from rae_serve.images import Preprocessing
+from rae_serve.preprocessing import Preprocessing, read_picture
 
 
 def png(picture: Image.Image) -> bytes:
@@ -62,7 +62,7 @@ def test_exif_orientation_is_applied():
     exif[0x0112] = 3  # turned by 180°
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", exif=exif)
-    turned = Preprocessing(height=8, width=8, mode="L")(images.read(buffer.getvalue()))
+    turned = Preprocessing(height=8, width=8, mode="L")(read_picture(buffer.getvalue()))
     assert np.array_equal(turned[..., 0], np.asarray(picture)[::-1, ::-1])
 
 
@@ -73,14 +73,14 @@ def test_every_orientation_is_undone_as_pillow_does(orientation):
     buffer = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8), np.uint8)).save(buffer, "PNG", exif=exif)
     upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue()))))
-    prepared = Preprocessing(height=8, width=8, mode="L")(images.read(buffer.getvalue()))
+    prepared = Preprocessing(height=8, width=8, mode="L")(read_picture(buffer.getvalue()))
     assert np.array_equal(prepared[..., 0], upright)
 
 
 def test_a_picture_whose_metadata_are_damaged_is_a_picture():
     buffer = io.BytesIO()
     ramp(8, 8).save(buffer, "PNG", exif=b"MM\0\xff\0\0\0\x08")
-    prepared = Preprocessing(height=8, width=8, mode="L")(images.read(buffer.getvalue()))
+    prepared = Preprocessing(height=8, width=8, mode="L")(read_picture(buffer.getvalue()))
     assert np.array_equal(prepared[..., 0], np.asarray(ramp(8, 8)))
 
 
@@ -95,14 +95,14 @@ def test_every_size_can_be_prepared(crop):
 @pytest.mark.parametrize("data", [b"", b"no picture", png(ramp(64, 64))[:-40], png(ramp(64, 64))[:60]])
 def test_what_is_no_whole_picture_is_refused(data):
     with pytest.raises(InvalidInput, match=r"^photo: is no readable picture"):
-        images.read(data, "photo")
+        read_picture(data, "photo")
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_a_cielab_tiff_is_a_picture_too(mode):
     buffer = io.BytesIO()
     Image.new("LAB", (8, 8), (128, 128, 128)).save(buffer, "TIFF")
-    prepared = Preprocessing(height=8, width=8, mode=mode)(images.read(buffer.getvalue()))
+    prepared = Preprocessing(height=8, width=8, mode=mode)(read_picture(buffer.getvalue()))
     assert (abs(prepared.astype(int) - 119) <= 2).all()  # L* = 50 is 119 in sRGB
 
 
@@ -110,7 +110,7 @@ def test_floating_point_pixels_are_refused_and_not_clipped_to_black():
     buffer = io.BytesIO()
     Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(buffer, "TIFF")
     with pytest.raises(InvalidInput, match="photo: has floating-point pixels"):
-        images.read(buffer.getvalue(), "photo")
+        read_picture(buffer.getvalue(), "photo")
 
 
 def test_grey_with_premultiplied_alpha_lies_over_the_background():
@@ -130,7 +130,7 @@ def test_a_size_is_that_of_the_picture_as_it_was_held(orientation):
 
 def test_a_picture_beyond_the_limit_is_refused_by_its_header():
     with pytest.raises(InvalidInput, match="64 × 64 pixels are more"):
-        images.read(png(ramp(64, 64)), max_pixels=4095)
+        read_picture(png(ramp(64, 64)), max_pixels=4095)
 
 
 @pytest.mark.parametrize(("n", "shape"), [(1, (4, 6, 3)), (2, (4, 12, 3)), (5, (8, 18, 3)), (9, (12, 18, 3))])

@@ -15,13 +15,14 @@ from rae_serve.errors import BundleError, RunError
 from training import checkpoint, commands
 from training import recipe as recipes
 from training.autoencoder import Pruning
-from training.commands import ProgressLine
-from training.data import to_pixels
-from training.export import export
+from training.data.batches import to_pixels
+from training.export.bundle import export
+from training.inference import encode_all
 from training.models.maskaae import MaskAAE
 from training.optimizers import TensorFlowRMSprop
+from training.progress import ProgressLine
 from training.runs import Run, load_data
-from training.trainer import Trainer, descend, encode_all
+from training.trainer import Trainer, descend
 
 SHAPE = (1, 4, 4)
 SMALL = {"latent_dim": 6, "hidden": 16, "layers": 2, "critic_hidden": 16, "critic_layers": 2}

@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from rae_serve.errors import InvalidInput, RunError
 from training import checkpoint, commands, trainer
 from training import recipe as recipes
+from training.inference import encode_all
 from training.runs import Run, flat, load_data
-from training.trainer import Interrupted, Trainer, encode_all
+from training.trainer import Interrupted, Trainer
 
 CPU = torch.device("cpu")
 TINY = ("filters=4", "hidden=16", "prior_hidden=16", "critic_hidden=16")

@@ -1,1 +1,1 @@
-"""Metrics as pure functions of features."""
+"""Evaluation of a run or a bundle: figures, pictures and a verdict."""

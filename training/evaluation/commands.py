@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import platform
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -19,27 +16,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from rae_serve import files
 from rae_serve.errors import InvalidInput
-from training.commands import torch_device
-from training.evaluation import features, held_out, measure, verdict
+from training.evaluation import figures as measure
+from training.evaluation import held_out
 from training.evaluation import subject as subjects
-from training.evaluation.features import Network
-from training.evaluation.gallery import gallery
+from training.evaluation.features import extractors as features
+from training.evaluation.features.extractors import Network
+from training.evaluation.figures import AUTHORS, METRICS, Figures, Neighbours, Sets
 from training.evaluation.held_out import Images
-from training.evaluation.measure import AUTHORS, METRICS, Figures, Neighbours, Sets
-from training.evaluation.report import html
-from training.evaluation.studies.training import Study
+from training.evaluation.report import verdict
+from training.evaluation.report.gallery import gallery
+from training.evaluation.report.page import html
 from training.evaluation.subject import BundleSubject, Subject
+from training.machine import torch_device
+from training.progress import resumable
 
 FIGURES: Final = "evaluation.json"
 REPORT: Final = "report.html"
-STUDIES: Final = (
-    "priors-2d",
-    "bias-variance",
-    "nearest-neighbours",
-    "mask-trajectory",
-    "latent-covariance",
-    "capacity",
-)
 _VERSIONS: Final = ("rae-serve", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime-gpu", "onnxruntime")
 
 
@@ -82,26 +74,6 @@ def evaluate(
     page = html(document, found, gallery(these, neighbours, subject, seed, images.split))
     files.write(folder / REPORT, page.encode())
     print(f"{sentence}\n{folder / REPORT}, {folder / FIGURES}")
-
-
-def study(name: str, source: str | None, out: Path, quick: bool, device: str) -> None:
-    """Do the study `name` in the folder `out`, training what is not there yet."""
-    if name not in STUDIES:
-        raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
-    module = importlib.import_module(f"training.evaluation.studies.{name.replace('-', '_')}")
-    with resumable():
-        module.run(Study(out, source, quick, torch_device(device), Console(stderr=True)))
-    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir() if path.is_file()))}")
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Say on Ctrl-C that nothing is lost, and end."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted: what was computed is kept, and the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None
 
 
 def _metrics(given: str | None) -> tuple[str, ...]:

@@ -6,9 +6,10 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
-from rae_serve.images import Pixels
-from training import data, sources
+from training.data import dataset as data
+from training.data import sources
 from training.evaluation.subject import Subject
 
 Rows = TypeVar("Rows", bound=np.ndarray)

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rae_serve import bundle as bundles
 from rae_serve import noise
+from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Device, Engine
 from rae_serve.errors import RaeServeError
-from rae_serve.images import Pixels, Preprocessing
+from rae_serve.manifest import MANIFEST
+from rae_serve.preprocessing import Preprocessing
 from training import checkpoint
-from training.export import DecoderGraph, EncoderGraph, PriorGraph
+from training.inference import DecoderGraph, EncoderGraph, PriorGraph
 from training.runs import RECORD, Run
 
 Codes = npt.NDArray[np.float32]  # [N, m]
@@ -136,10 +137,10 @@ def load(path: Path, device: torch.device) -> Subject:
     """The run or bundle in a folder. Raises RaeServeError where it is neither."""
     if (path / RECORD).is_file():
         return RunSubject(Run.open(path), device)
-    if (path / bundles.MANIFEST).is_file():
+    if (path / MANIFEST).is_file():
         # Where torch has CUDA, ONNX Runtime need not.
         return BundleSubject(Bundle.load(path), "auto" if device.type == "cuda" else "cpu")
-    raise RaeServeError(f"{path} is neither a run (it has no {RECORD}) nor a bundle (no {bundles.MANIFEST})")
+    raise RaeServeError(f"{path} is neither a run (it has no {RECORD}) nor a bundle (no {MANIFEST})")
 
 
 def checkpoints(path: Path, device: torch.device) -> Iterator[RunSubject]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from training.autoencoder import Autoencoder, Update
 from training.losses import gradient_penalty, sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder, glorot, mlp
-from training.priors import Generator
+from training.priors.generator import Generator
 
 
 class FlexAE(Autoencoder):

@@ -16,7 +16,7 @@ from training.autoencoder import Autoencoder, Pruning, Update
 from training.losses import binary_cross_entropy, gradient_penalty
 from training.networks import ImageShape, conv_decoder, conv_encoder, mlp, mlp_decoder, mlp_encoder
 from training.optimizers import TensorFlowRMSprop
-from training.priors import StandardNormal
+from training.priors.standard_normal import StandardNormal
 
 ACTIVE = 0.1  # a dimension is active where its α is at least this
 # Deviation of the codes below which, at the end, a dimension has lost the prior's. To stretch those of 0.6 or 0.7 as

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from training import sources
-from training.evaluation.features import Cifar10Features, network
-from training.sources import Split
+from training.data import sources
+from training.data.sources import Split
+from training.evaluation.features.extractors import Cifar10Features, network
 
 
 @pytest.fixture(autouse=True, scope="session")

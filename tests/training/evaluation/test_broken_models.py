@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from training import sources
-from training.evaluation import measure, verdict
-from training.evaluation.measure import Figures, Sets
+from training.data import sources
+from training.evaluation import figures as measure
+from training.evaluation.figures import Figures, Sets
+from training.evaluation.report import verdict
 
 RNG = np.random.default_rng(0)
 JUDGED = ("frechet", "precision-recall", "modes")

@@ -13,8 +13,10 @@ import torch
 
 from rae_serve.errors import InvalidInput
 from training import recipe as recipes
-from training.data import Dataset
-from training.evaluation import commands, features, held_out, measure, subject
+from training.data.dataset import Dataset
+from training.evaluation import commands, held_out, subject
+from training.evaluation import figures as measure
+from training.evaluation.features import extractors as features
 from training.evaluation.subject import BundleSubject, RunSubject
 from training.runs import Run, load_data
 from training.trainer import Trainer

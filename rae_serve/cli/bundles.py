@@ -1,0 +1,132 @@
+"""Commands on a bundle as a whole: inspect, verify, sample, attributes."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from rae_serve import attributes, bundle, files, images, labels, noise, parity
+from rae_serve.bundle import Bundle
+from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, print_parity, training
+from rae_serve.engine import Engine
+from rae_serve.errors import InvalidInput
+
+app = typer.Typer()
+
+MAX_IMAGES = 1_000_000
+MAX_IN_ONE_FILE = 100_000
+_CHUNK = 1024
+
+
+@app.command()
+def inspect(
+    bundle: BundleArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="The manifest, without its checksum.")] = False,
+) -> None:
+    """Show what a bundle holds."""
+    manifest = Bundle.load(bundle).manifest
+    document = manifest.model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        return
+    height, width, channels = manifest.image.shape
+    rows = {
+        "model": f"{manifest.model.kind}, by the recipe {manifest.model.recipe}",
+        "image": f"{height} × {width} × {channels}, {manifest.image.mode}",
+        "latent": f"{manifest.latent.dim} of {manifest.latent.trained_dim} trained dimensions",
+        "noise": f"{manifest.noise.dim} columns, {manifest.noise.algorithm}",
+        "attributes": ", ".join(manifest.attributes) or "none",
+        "training": f"{manifest.training.steps:,} steps on {manifest.training.images:,} images "
+        f"of {manifest.training.data}, seed {manifest.training.seed}",
+        **{name: f"{figure.value:g} ({figure.protocol})" for name, figure in manifest.quality.items()},
+        "format": f"{manifest.precision}, opset {manifest.opset}, IR version {manifest.ir_version}",
+        "licence": manifest.licence,
+        "created by": manifest.created_by,
+        "digest": manifest.digest,
+        **{name: f"{file.bytes:,} bytes" for name, file in manifest.files.items()},
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        table.add_row(name, value)
+    console.print(table)
+
+
+@app.command()
+def verify(bundle: BundleArgument) -> None:
+    """Check a bundle's hashes, and its graphs against the golden arrays from torch."""
+    loaded = Bundle.load(bundle)
+    typer.echo(f"{len(loaded.manifest.files)} files are what the manifest says")
+    measured = parity.measure(Engine(loaded, device="cpu"), loaded.golden())
+    parity.check(measured, loaded.manifest.tolerance_grey_levels)
+    print_parity(measured)
+
+
+@app.command()
+def sample(
+    bundle: BundleArgument,
+    out: Annotated[
+        Path, typer.Option(help="FILE.png (a grid where n > 1), FILE.npz, or a folder.", show_default=False)
+    ],
+    n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images.")] = 1,
+    seed: Annotated[
+        int | None,
+        typer.Option(**INTEGER, help="Row i of a seed is one image.", show_default="random"),
+    ] = None,
+    offset: Annotated[int, typer.Option(**INTEGER, help="The first row.")] = 0,
+    temperature: Annotated[float, typer.Option(**NUMBER, help="A factor on the noise.")] = 1.0,
+    device: DeviceOption = "auto",
+) -> None:
+    """Generate images."""
+    limit = MAX_IN_ONE_FILE if out.suffix in (".png", ".npz") else MAX_IMAGES
+    if not 1 <= n <= limit:
+        raise InvalidInput("n", f"must be from 1 to {limit:,} for {out}, not {n}")
+    engine = Engine(Bundle.load(bundle), device=device)
+    seed = noise.random_seed() if seed is None else seed
+    if out.suffix not in (".png", ".npz"):
+        if out.suffix:
+            raise InvalidInput("--out", f"must end in .png or .npz, or be a folder's name, not {out}")
+        with files.new_folder(out) as folder:
+            for start in range(offset, offset + n, _CHUNK):
+                count = min(_CHUNK, offset + n - start)
+                pixels = engine.sample(count, seed=seed, offset=start, temperature=temperature)
+                for index, image in enumerate(pixels, start):
+                    (folder / f"{seed}-{index:06d}.png").write_bytes(images.encode(image))
+    else:
+        pixels = engine.sample(n, seed=seed, offset=offset, temperature=temperature)
+        if out.suffix == ".png":
+            files.write(out, images.encode(images.grid(pixels)))
+        else:
+            buffer = io.BytesIO()
+            np.savez_compressed(buffer, images=pixels, seed=seed, offset=offset, digest=engine.manifest.digest)
+            files.write(out, buffer.getvalue())
+    typer.echo(f"{out}: {n} image{'s' if n > 1 else ''} of seed {seed}, from row {offset}")
+
+
+@app.command("attributes")
+def find_attributes(
+    path: BundleArgument,
+    data: Annotated[
+        str,
+        typer.Option(help="A folder of class folders, of pictures (with --labels), or a data set's name."),
+    ],
+    table: Annotated[
+        Path | None, typer.Option("--labels", help="CSV of file names and 0/1 columns, or CelebA's table.")
+    ] = None,
+    method: Annotated[
+        Literal["difference", "linear"], typer.Option(help="Of the class means, or a classifier's normal.")
+    ] = "difference",
+    device: DeviceOption = "auto",
+) -> None:
+    """Find the directions of attributes in labelled data, and keep them in the bundle."""
+    loaded = Bundle.load(path)
+    known_as = loaded.manifest.training.data
+    labelled = labels.read(data, table, known_as, lambda: training("data.labels"))
+    found = attributes.find(Engine(loaded, device=device), labelled, method)
+    bundle.annotate(loaded, attributes=loaded.manifest.attributes | found)
+    typer.echo(f"{path}: {len(found)} attributes: {', '.join(found)}")

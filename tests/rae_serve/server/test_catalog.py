@@ -1,0 +1,204 @@
+"""Models that come, change and go on disk while they are served."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rae_serve import bundle as bundles
+from rae_serve.bundle import Bundle
+from rae_serve.errors import NotFound
+from rae_serve.server.catalog import Catalog
+from rae_serve.server.settings import Settings
+
+
+@pytest.fixture
+def folder(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "one")
+    return tmp_path
+
+
+@pytest.fixture
+def catalog(folder):
+    catalog = Catalog(Settings(bundles=str(folder), device="cpu", reload_seconds=0.05))
+    assert not catalog.ready()
+    catalog.load()
+    assert catalog.ready()
+    yield catalog
+    catalog.close()
+    assert not catalog.ready()
+
+
+def with_false_golden(bundle: Bundle, path: Path) -> None:
+    """A bundle whose hashes are right, and whose prior does not compute its golden latents."""
+    contents = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files}
+    buffer = io.BytesIO()
+    golden = bundle.golden()
+    np.savez(buffer, **golden | {"latent": golden["latent"] * 1.1})
+    contents["golden.npz"] = buffer.getvalue()
+    bundles.write(path, bundle.manifest.model_dump(exclude={"files", "digest"}), contents)
+    Bundle.load(path)
+
+
+def test_bundles_come_and_go(catalog, folder):
+    shutil.copytree(folder / "one", folder / "two")
+    catalog.refresh()
+    assert catalog.names() == ["one", "two"]
+    shutil.rmtree(folder / "two")
+    catalog.refresh()
+    assert catalog.names() == ["one", "two"]  # it may be being replaced
+    catalog.refresh()
+    assert catalog.names() == ["one"]
+    shutil.rmtree(folder / "one")
+    catalog.refresh()
+    catalog.refresh()
+    assert not catalog.ready()
+    with pytest.raises(NotFound, match="no model"):
+        catalog.engine()
+
+
+def test_a_changed_bundle_takes_its_place_and_the_old_one_still_answers(catalog, folder, bundle):
+    old = catalog.engine("one")
+    bundles.annotate(Bundle.load(folder / "one"), licence="another")
+    catalog.refresh()
+    new = catalog.engine("one")
+    assert new is not old
+    assert new.manifest.licence == "another"
+    assert np.array_equal(old.sample(3, seed=1), new.sample(3, seed=1))
+    catalog.refresh()
+    assert catalog.engine("one") is new
+
+
+def test_a_bundle_damaged_at_the_start_is_left_out_until_it_is_mended(folder, caplog):
+    shutil.copytree(folder / "one", folder / "two")
+    whole = (folder / "two" / "decoder.onnx").read_bytes()
+    (folder / "two" / "decoder.onnx").write_bytes(whole[:-1])
+    catalog = Catalog(Settings(bundles=str(folder), device="cpu"))
+    catalog.load()
+    assert catalog.names() == ["one"]
+    assert not catalog.ready()
+    assert "decoder.onnx is damaged" in caplog.text
+    (folder / "two" / "decoder.onnx").write_bytes(whole)
+    catalog.refresh()
+    assert catalog.names() == ["one", "two"]
+    assert catalog.ready()
+    catalog.close()
+
+
+def test_a_damaged_bundle_never_replaces_a_good_one(catalog, folder, caplog):
+    good = catalog.engine("one")
+    decoder = folder / "one" / "decoder.onnx"
+    data = decoder.read_bytes()
+    decoder.write_bytes(data[:1000])
+    catalog.refresh()
+    assert catalog.engine("one") is good
+    assert "decoder.onnx is damaged" in caplog.text
+    catalog.refresh()
+    assert caplog.text.count("is damaged") == 1
+    decoder.write_bytes(data)
+    catalog.refresh()
+    assert catalog.engine("one") is not good
+
+
+def test_one_whose_graphs_are_not_the_golden_ones_never_does_either(catalog, folder, bundle, caplog):
+    good = catalog.engine("one")
+    shutil.rmtree(folder / "one")
+    with_false_golden(bundle, folder / "one")
+    catalog.refresh()
+    assert catalog.engine("one") is good
+    assert "differs from its golden" in caplog.text
+
+
+def test_such_a_bundle_is_not_served_from_the_start(folder, bundle, caplog):
+    with_false_golden(bundle, folder / "two")
+    catalog = Catalog(Settings(bundles=str(folder), device="cpu"))
+    catalog.load()
+    assert catalog.names() == ["one"]
+    assert not catalog.ready()
+    assert "golden latents" in caplog.text
+    catalog.close()
+
+
+def test_a_bundle_that_is_taken_away_takes_no_other_with_it(folder, bundle, tmp_path):
+    other = shutil.copytree(bundle.path, tmp_path / "apart" / "other")
+    catalog = Catalog(Settings(bundles=f"{folder / 'one'}:{other}", device="cpu"))
+    catalog.load()
+    assert catalog.names() == ["one", "other"]
+    shutil.rmtree(other)
+    for _ in range(3):
+        catalog.refresh()
+    assert (catalog.names(), catalog.ready()) == (["one"], True)
+    catalog.close()
+
+
+def test_a_link_is_served_by_its_own_name_and_followed(bundle, tmp_path):
+    shutil.copytree(bundle.path, tmp_path / "versions" / "v1")
+    with_false_golden(bundle, tmp_path / "versions" / "v2")
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "current").symlink_to(tmp_path / "versions" / "v2")
+    catalog = Catalog(Settings(bundles=str(served), device="cpu"))
+    catalog.load()
+    assert (catalog.names(), catalog.ready()) == ([], False)
+    (served / "next").symlink_to(tmp_path / "versions" / "v1")
+    (served / "next").replace(served / "current")
+    catalog.refresh()
+    assert (catalog.names(), catalog.ready()) == (["current"], True)
+    (served / "current").unlink()
+    for _ in range(2):
+        catalog.refresh()
+    assert catalog.names() == []
+    catalog.close()
+
+
+def test_a_bundle_that_moves_is_served_from_where_it_is(bundle, tmp_path):
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+    shutil.copytree(bundle.path, tmp_path / "one" / "digits")
+    catalog = Catalog(Settings(bundles=f"{tmp_path / 'one'}:{tmp_path / 'other'}", device="cpu"))
+    catalog.load()
+    (tmp_path / "one" / "digits").rename(tmp_path / "other" / "digits")
+    for _ in range(4):
+        catalog.refresh()
+    assert catalog.names() == ["digits"]
+    served = catalog.engine("digits")
+    shutil.copytree(bundle.path, tmp_path / "one" / "digits")
+    catalog.refresh()
+    shutil.rmtree(tmp_path / "one" / "digits")
+    for _ in range(3):
+        catalog.refresh()
+    assert catalog.engine("digits") is served  # the other never took its place
+    catalog.close()
+
+
+def test_graphs_that_are_none_are_refused(bundle, tmp_path, caplog):
+    contents = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files}
+    facts = bundle.manifest.model_dump(exclude={"files", "digest"})
+    bundles.write(tmp_path / "broken", facts, contents | {"prior.onnx": b"not a graph"})
+    catalog = Catalog(Settings(bundles=str(tmp_path / "broken"), device="cpu"))
+    catalog.load()
+    assert (catalog.names(), catalog.ready()) == ([], False)
+    assert "cannot load a graph" in caplog.text
+    catalog.close()
+
+
+def test_no_request_is_dropped_while_bundles_are_swapped(catalog, folder):
+    expected = catalog.engine("one").sample(2, seed=1)
+    catalog.watch()
+
+    def ask(_: int) -> bool:
+        return np.array_equal(catalog.engine("one").sample(2, seed=1), expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        engines = set()
+        for k in range(5):
+            bundles.annotate(Bundle.load(folder / "one"), licence=f"number {k}")
+            while catalog.engine("one").manifest.licence != f"number {k}":
+                assert all(pool.map(ask, range(20)))
+            engines.add(catalog.engine("one"))
+    assert len(engines) == 5

@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rae_serve.errors import InvalidInput
+from training import recipe as recipes
+from training.data import dataset as data
+from training.data import sources
+from training.data.batches import Batches
+
+CPU = torch.device("cpu")
+
+
+def folder_of(path: Path, count: int, size: tuple[int, int] = (8, 8), mode: str = "L") -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.new(mode, size, i if mode == "L" else (i, 0, 0)).save(path / f"{i:03d}.png")
+    return path
+
+
+def test_digits_are_real_and_disjoint():
+    train = data.load("digits", "digits", shape={}, validation=0.1)
+    assert train.images.shape == (1500, 8, 8, 1)
+    assert (len(train.train), len(train.validation)) == (1350, 150)
+    assert not set(train.train) & set(train.validation)
+    assert train.images.max() == 255
+    assert len(data.load("digits", "digits", shape={}, split="test").images) == 297
+
+
+@pytest.mark.mnist
+def test_mnist_from_a_folder_that_holds_it(pytestconfig):
+    root = pytestconfig.rootpath / ".." / "shared" / "data"
+    mnist = data.load(str(root), "mnist", shape={}, validation=0.05)
+    assert mnist.images.shape == (60000, 28, 28, 1)
+    assert mnist.name == data.load(str(root), "folder", shape={}).name == "mnist"
+    assert len(mnist.validation) == 3000
+    assert mnist.preprocessing.shape == (28, 28, 1)
+
+
+def test_only_data_sets_have_test_images(tmp_path):
+    np.save(tmp_path / "mine.npy", np.zeros((4, 8, 8), np.uint8))
+    for source in (tmp_path / "mine.npy", folder_of(tmp_path / "folder", 4)):
+        with pytest.raises(InvalidInput, match=f"data: {source} has no test split"):
+            data.load(str(source), "mnist", shape={}, split="test")
+
+
+@pytest.fixture
+def celeba(tmp_path, monkeypatch) -> Path:
+    """A folder as torchvision lays CelebA out, of eight pictures; the last, of the test split, is missing."""
+    monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda _: True)  # of the real tables
+    folder = tmp_path / "celeba"
+    names = [f"{i:06d}.jpg" for i in range(1, 9)]
+    (folder / "img_align_celeba").mkdir(parents=True)
+    columns = {"bbox": "x y width height", "landmarks_align": "left right", "attr": "Smiling Young"}
+    for table, header in columns.items():
+        rows = [f"{name} {' '.join('1' for _ in header.split())}" for name in names]
+        (folder / f"list_{table}_celeba.txt").write_text("\n".join([str(len(names)), header, *rows, ""]))
+    (folder / "identity_CelebA.txt").write_text("".join(f"{name} 7\n" for name in names))
+    splits = zip(names, (0, 0, 0, 0, 1, 2, 2, 2), strict=True)
+    (folder / "list_eval_partition.txt").write_text("".join(f"{name} {split}\n" for name, split in splits))
+    for name in names[:-1]:
+        Image.new("RGB", (178, 218), (int(name[:6]), 0, 200)).save(folder / "img_align_celeba" / name)
+    return tmp_path
+
+
+def test_celeba_by_its_splits_cropped_as_the_recipe_says(celeba):
+    shape = recipes.load("flexae-celeba").preprocessing
+    train = data.load(str(celeba), "celeba", shape=shape)
+    assert (train.name, train.images.shape, train.preprocessing.crop) == ("celeba", (4, 64, 64, 3), 140)
+
+
+def test_a_test_image_that_cannot_be_read_is_left_out_and_not_black(celeba):
+    test = data.test_images(str(celeba), "celeba", {"height": 8, "width": 8})
+    assert test.shape == (2, 8, 8, 3)
+    assert test[..., 2].min() > 150
+
+
+def test_large_data_with_a_missing_file_is_decoded_all_the_same(celeba, monkeypatch):
+    monkeypatch.setattr(data, "LARGE_BYTES", 0)
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(celeba / "cache"))
+    assert data.test_images(str(celeba), "celeba", {"height": 8, "width": 8}).shape == (2, 8, 8, 3)
+
+
+def test_arrays_are_cropped_as_pictures_are(tmp_path):
+    pixels = np.zeros((3, 8, 8), np.uint8)
+    pixels[:, 2:6, 2:6] = 200
+    np.save(tmp_path / "mine.npy", pixels)
+    whole = data.load(str(tmp_path / "mine.npy"), "folder", shape={})
+    cropped = data.load(str(tmp_path / "mine.npy"), "folder", shape={"height": 8, "width": 8, "crop": 4})
+    assert whole.images.min() == 0
+    assert cropped.images.min() > 100
+
+
+def test_a_nested_folder_of_mixed_sizes_and_modes(tmp_path):
+    folder_of(tmp_path / "a", 5, (80, 70))
+    folder_of(tmp_path / "b" / "c", 5, (100, 90), "RGB")
+    (tmp_path / "b" / "labels.csv").write_text("no image")
+    (tmp_path / ".hidden").write_text("never looked at")
+    photos = data.load(str(tmp_path), "folder", shape={})
+    assert photos.preprocessing.shape == (64, 64, 3)
+    assert photos.images.shape == (11, 64, 64, 3)
+    assert len(photos.train) == 10
+    assert [why.split(": ")[0] for why in photos.skipped] == [str(tmp_path / "b" / "labels.csv")]
+    assert photos.name == tmp_path.name
+
+
+def test_a_folder_of_one_shape_keeps_it(tmp_path):
+    photos = data.load(str(folder_of(tmp_path, 4, (16, 12))), "folder", shape={})
+    assert photos.preprocessing.shape == (12, 16, 1)
+    assert [int(photos.images[i].max()) for i in photos.train] == [0, 1, 2, 3]
+
+
+def test_the_recipe_decides_before_the_data(tmp_path):
+    folder_of(tmp_path, 4, (16, 12))
+    photos = data.load(str(tmp_path), "folder", shape={"height": 8, "width": 8, "mode": "RGB"})
+    assert photos.preprocessing.shape == (8, 8, 3)
+
+
+def test_a_folder_of_mostly_no_images_fails(tmp_path):
+    folder_of(tmp_path, 2)
+    for i in range(3):
+        (tmp_path / f"{i}.txt").write_text("x")
+    with pytest.raises(
+        InvalidInput, match=r"3 of 5 files are no readable images, such as .*0\.txt: is no readable picture"
+    ):
+        data.load(str(tmp_path), "folder", shape={})
+
+
+def test_a_photograph_beyond_what_the_service_takes_is_trained_on(tmp_path):
+    folder_of(tmp_path, 3)
+    Image.new("L", (7200, 7200), 9).save(tmp_path / "large.png")
+    photos = data.load(str(tmp_path), "folder", shape={"height": 8, "width": 8})
+    assert photos.skipped == ()
+    assert (photos.images[3] == 9).all()
+
+
+def test_a_truncated_image_is_skipped(tmp_path):
+    folder_of(tmp_path, 3, (64, 64))
+    whole = (tmp_path / "001.png").read_bytes()
+    (tmp_path / "001.png").write_bytes(whole[: len(whole) // 2])
+    (skipped,) = data.load(str(tmp_path), "folder", shape={}).skipped
+    assert skipped.startswith(f"{tmp_path / '001.png'}: is no readable picture")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((5, 8, 8), np.float32), "must be uint8"),
+        (np.zeros((5, 8), np.uint8), "must be uint8"),
+        (np.zeros((5, 8, 8, 4), np.uint8), "must be uint8"),
+        (np.zeros((0, 8, 8), np.uint8), "must be uint8"),
+        (np.zeros((1, 8, 8), np.uint8), "too few"),
+    ],
+)
+def test_arrays_that_are_no_images(tmp_path, array, message):
+    np.save(tmp_path / "x.npy", array)
+    with pytest.raises(InvalidInput, match=message):
+        data.load(str(tmp_path / "x.npy"), "folder", shape={})
+
+
+def test_arrays_in_files(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    np.savez(tmp_path / "x.npz", images=pixels, labels=np.arange(6))
+    for name in ("x.npy", "x.npz"):
+        loaded = data.load(str(tmp_path / name), "mnist", shape={})
+        assert loaded.name == "x"
+        assert np.array_equal(loaded.images[..., 0], pixels)
+    np.savez(tmp_path / "two.npz", a=pixels, b=pixels)
+    with pytest.raises(InvalidInput, match="named images"):
+        data.load(str(tmp_path / "two.npz"), "folder", shape={})
+    (tmp_path / "bad.npy").write_bytes(b"nothing")
+    with pytest.raises(InvalidInput, match="no readable array"):
+        data.load(str(tmp_path / "bad.npy"), "folder", shape={})
+    whole = (tmp_path / "x.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    flipped = bytearray(whole)
+    flipped[100] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(flipped)
+    for name in ("cut.npz", "flipped.npz"):
+        with pytest.raises(InvalidInput, match="no readable array"):
+            data.load(str(tmp_path / name), "folder", shape={})
+
+
+def test_a_damaged_data_set_is_named(tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split in ("train", "t10k"):
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
+            (raw / f"{split}-{kind}").touch()
+    with pytest.raises(InvalidInput, match="mnist cannot be had"):
+        data.load(str(tmp_path), "mnist", shape={})
+
+
+def test_what_is_no_source_and_an_empty_folder(tmp_path):
+    with pytest.raises(InvalidInput, match="'imagenet' is neither a data set"):
+        data.load("imagenet", "mnist", shape={})
+    with pytest.raises(InvalidInput, match="is empty"):
+        data.load(str(tmp_path), "mnist", shape={})
+
+
+def test_large_data_is_decoded_once_and_mapped(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(tmp_path / "cache"))
+    folder = folder_of(tmp_path / "images", 6)
+    (folder / "notes.txt").write_text("x")
+    plain = data.load(str(folder), "folder", shape={})
+    monkeypatch.setattr(data, "LARGE_BYTES", 100)
+    first = data.load(str(folder), "folder", shape={})
+    monkeypatch.setattr(data, "_decoded", None)  # a second decoding would fail
+    again = data.load(str(folder), "folder", shape={})
+    assert isinstance(again.images, np.memmap)
+    assert again.digest() == first.digest() == plain.digest()
+    assert again.skipped == plain.skipped != ()
+
+
+def test_a_full_disk_while_large_data_is_decoded_is_one_error_and_leaves_nothing(tmp_path):
+    """In a process of its own: files may not grow beyond a limit, as on a disk that is full."""
+    folder = folder_of(tmp_path / "images", 20, (32, 32))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "from rae_serve import cli; from training import data; data.LARGE_BYTES = 100\n"
+        "cli.main()"
+    )
+    command = [sys.executable, "-c", code, "train", "flexae-folder", "--data", str(folder), "--out", tmp_path / "run"]
+    cache = tmp_path / "cache"
+    ended = subprocess.run(
+        command, env=os.environ | {"RAE_SERVE_CACHE": str(cache)}, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.splitlines()[-1].startswith(
+        f"rae-serve: {cache / 'decoded'} cannot be written: File too large"
+    )
+    assert list((cache / "decoded").iterdir()) == []
+
+
+def test_batches_are_a_function_of_seed_and_number():
+    rows = np.arange(50, dtype=np.float32)[:, None]
+    index = np.arange(50)
+    one, other = Batches(rows, index, 8, 3, CPU), Batches(rows, index, 8, 3, CPU)
+    drawn = [next(one) for _ in range(15)]
+    other.drawn = 10
+    assert torch.equal(next(other), drawn[10])
+    epoch = torch.cat(drawn[:6])
+    assert len(epoch.unique()) == 48
+    assert not torch.equal(epoch, torch.cat(drawn[6:12]))
+    assert not torch.equal(next(Batches(rows, index, 8, 4, CPU)), drawn[0])
+
+
+def test_flipped_batches_mirror_half_of_the_images_and_nothing_else():
+    rows = np.random.default_rng(0).integers(0, 256, (64, 3, 5, 2), dtype=np.uint8)
+    before, index = rows.copy(), np.arange(64)
+    plain, flipped = Batches(rows, index, 64, 3, CPU), Batches(rows, index, 64, 3, CPU, flip=True)
+    counts = []
+    for _ in range(20):
+        x, y = next(plain), next(flipped)
+        mirrored = [not torch.equal(one, other) for one, other in zip(x, y, strict=True)]
+        assert torch.equal(torch.where(torch.tensor(mirrored)[:, None, None, None], x.flip(3), x), y)
+        counts.append(sum(mirrored))
+    assert 0.4 < np.mean(counts) / 64 < 0.6
+    assert len(set(counts)) > 1
+    assert np.array_equal(rows, before)
+    again = Batches(rows, index, 64, 3, CPU, flip=True)
+    again.drawn = 19
+    assert torch.equal(next(again), y)
+
+
+def test_pixels_to_tensors_and_back():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 2), dtype=np.uint8)
+    x = data.to_tensor(pixels, CPU)
+    assert x.shape == (4, 2, 3, 5)
+    assert np.array_equal(data.to_pixels(x).numpy(), pixels)
+    assert data.to_pixels(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0, 255]
+
+
+def test_the_names_are_those_of_the_sources():
+    synthetic = {"synthetic-8", "synthetic-16"}
+    assert set(sources.NAMES) == {"digits", *synthetic, "mnist", "fashion-mnist", "cifar10", "celeba"}

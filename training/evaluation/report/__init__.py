@@ -1,0 +1,1 @@
+"""The report: a verdict, pictures and a page."""

@@ -1,0 +1,1 @@
+"""Checkpoints to bundles; nothing else needs onnx."""

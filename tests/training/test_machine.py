@@ -13,7 +13,7 @@ SCRIPT = """
 import contextlib, resource
 from pathlib import Path
 import torch
-from training.memory import freed_memory_kept
+from training.machine import freed_memory_kept
 
 def fresh_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

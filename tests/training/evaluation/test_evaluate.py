@@ -167,7 +167,7 @@ def test_a_bundle_may_have_been_chosen_by_what_training_held_out(run, bundle, en
 def test_other_training_images_are_doubted(command, bundle, tmp_path, monkeypatch, digits):
     changed = digits("train").copy()
     changed[0] ^= 1
-    monkeypatch.setattr("training.sources._digits", lambda split: changed if split == "train" else changed[:297])
+    monkeypatch.setattr("training.data.sources._digits", lambda split: changed if split == "train" else changed[:297])
     command(bundle.path, "--metrics", "reconstruction", "--data", "digits", "--out", tmp_path / "out")
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert document["data"]["trained_on_these"] is False

@@ -1,6 +1,6 @@
 """The feature network that is always here: a small classifier of CIFAR-10, whose 256 pooled features compare images.
 
-    python -m training.evaluation.cifar10_network --data ../shared/data/cifar10-jpeg.zip
+    python -m training.evaluation.features.cifar10_network --data ../shared/data/cifar10-jpeg.zip
 
 trains it anew (about five minutes on one core) into `cifar10_network.safetensors` beside this file, and
 prints its accuracy on the test set. Those weights are in the package, so that figures compare.

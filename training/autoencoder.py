@@ -1,101 +1,128 @@
-"""What every system is: an encoder, a decoder and a prior, and the order in which losses are minimised."""
+"""The base of all models: an encoder, a decoder and a prior, and the order in which losses are minimised."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from training.optimizers import Update
 from training.priors.base import Prior
-
-# The optimiser that steps, and the terms whose sum it minimises.
-Update = tuple[str, Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Pruning:
-    """A model reduced to its active latent dimensions: which they are, and α of all, where it has a mask."""
+class Exportable:
+    """A trained model in the form that is exported.
+
+    Attributes:
+        model: The model, which may have fewer latent dimensions than it was trained with.
+        active: The trained dimensions that are left, in their order.
+        mask: α of every trained dimension, from 0 to 1; None for a model without a mask.
+    """
 
     model: Autoencoder
     active: list[int]
-    mask: list[float] | None
+    mask: list[float] | None = None
 
 
 class Autoencoder(nn.Module):
     """Base of the models. Images are [B, C, H, W] in [0, 1], latents [B, m].
 
-    A subclass's constructor takes the image shape and, by keyword, everything that a recipe may set: its
-    signature is the schema of the recipe.
+    A subclass's constructor takes the image shape and, by keyword, everything that a recipe may set: its signature is
+    the schema of the recipe, and the `Args:` section of its docstring explains the keys.
+
+    Encoding has two steps, so that one contract serves deterministic and random encoders. `rows` is what the finished
+    encoder says about images, and is computed once for all training images; `latents` are latents that a prior must
+    match, and may be random. For a deterministic encoder both are the encoder's output. `encode` is the one latent
+    that stands for an image.
     """
+
+    # A term of a loss beyond this means that the training diverges.
+    largest_term: ClassVar[float] = 1e8
 
     encoder: nn.Module
     decoder: nn.Module
     prior: Prior
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """A fresh optimiser for each name that `updates` yields."""
+        """Return a fresh optimiser for each name that `updates` yields."""
         raise NotImplementedError
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        """One training step: each yield is one optimiser's step, and what follows it sees the new weights.
+        """Yield the updates of one training step.
 
-        `progress` is how much of the run is done, from 0 to 1, for models that have a schedule.
+        Each yield is one step of one optimiser, and the code after it sees the new weights. Never yield inside
+        `torch.no_grad()`: it would reach the caller.
 
-        Never yield inside `torch.no_grad()`: it would reach the caller.
+        Args:
+            batches: Endless batches of images [B, C, H, W].
+            progress: How much of the run is done, from 0 to 1, for models that have a schedule.
         """
         raise NotImplementedError
 
     def finish(self, batches: Iterator[Tensor]) -> None:
-        """What ends the training of the autoencoder, once, in evaluation mode: for most models nothing."""
+        """Complete the training of the auto-encoder, once, in evaluation mode."""
 
-    def start_prior(self, codes: Tensor) -> None:
-        """What comes before the further steps of the prior, once, given all codes [N, m]: for most models nothing."""
+    def start_prior(self, rows: Tensor) -> None:
+        """Prepare the prior for the finished auto-encoder, given the rows of all training images."""
+        self.prior.start(self.latents(rows))
 
-    def prior_updates(self, codes: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        """One further step of the prior alone, on codes [B, m] of the finished encoder, for models that have it."""
-        raise NotImplementedError
+    def prior_updates(self, rows: Iterator[Tensor], progress: float) -> Iterator[Update]:
+        """Yield the updates of one further step of the prior alone, on batches of rows of the finished encoder."""
+        return self.prior.updates(map(self.latents, rows), progress)
 
     def rate(self, optimizer: str, progress: float) -> float:
-        """A factor on an optimiser's learning rate, for models whose schedule has one of its own."""
+        """Return a factor on an optimiser's learning rate, for models that have a schedule of their own."""
         return 1.0
 
     def diagnostics(self) -> dict[str, Any]:
-        """What a model has to tell of itself at every log, beside its losses."""
+        """Return what a model logs about itself beside its losses."""
         return {}
 
-    def whole(self) -> Pruning:
-        """This model with every latent dimension."""
-        return Pruning(self, list(range(self.prior.latent_dim)), None)
+    def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
+        """Return the model in the form that is exported.
 
-    def prune(self, mean: Tensor) -> Pruning:
-        """What to export, given the mean [m] of the codes: for most models themselves, whole."""
-        return self.whole()
+        Args:
+            mean: Mean latent [m] of the training images.
+            prune: Whether to leave out dimensions that the model does not use, where it can tell.
+        """
+        return Exportable(self, list(range(self.prior.latent_dim)))
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Return what the encoder says about images, one row each; batch norm gathers its statistics here."""
+        return self.encode(x)
+
+    def latents(self, rows: Tensor) -> Tensor:
+        """Return latents [B, m], a fresh sample where they are random, from the encoder's rows."""
+        return rows
 
     def encode(self, x: Tensor) -> Tensor:
-        """The autoencoder's own pass, from which batch norm gathers its statistics."""
-        return self.encoder(x)
+        """Return the latents [B, m] that stand for images."""
+        output: Tensor = self.encoder(x)
+        return output
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images of latents."""
-        return self.decoder(latents)
+        """Return the images of latents."""
+        output: Tensor = self.decoder(latents)
+        return output
 
     def codes(self, x: Tensor, *, gradient: bool = False) -> Tensor:
-        """Latents of images, leaving batch-norm statistics alone: they are the autoencoder pass's business.
+        """Return latents of images without changing batch-norm statistics, which are the auto-encoder update's.
 
-        In training the batch's own statistics normalise, as in the autoencoder's pass, so that the critic
-        judges the codes that the decoder learns from.
+        In training, the batch's own statistics normalise as they do in the auto-encoder's update, so that a critic
+        judges the latents from which the decoder learns.
         """
         with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.encoder):
-            return self.encoder(x)
+            return self.latents(self.rows(x))
 
     def images(self, latents: Tensor, *, gradient: bool = False) -> Tensor:
-        """Images of latents, leaving batch-norm statistics alone, as `codes`."""
+        """Return the images of latents without changing batch-norm statistics, as `codes`."""
         with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.decoder):
-            return self.decoder(latents)
+            return self.decode(latents)
 
 
 @contextmanager

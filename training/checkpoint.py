@@ -1,31 +1,42 @@
-"""Checkpoints of a run: safetensors for what is large, JSON for the rest, whole or not there at all.
+"""Checkpoints of a run: one safetensors file each, written whole or not at all, and never unpickled.
 
-A checkpoint is `step-N.safetensors` and, written after it, `step-N.json` with its SHA-256: without the second
-the first does not count. Nothing is ever unpickled.
+The file's own metadata holds what is not a tensor, as JSON, and the SHA-256 over that and the tensors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rae_serve import files
 from rae_serve.errors import RaeServeError, RunError
 
-KEPT: Final = 2  # the last, and the one before it should the last be damaged
+CHECKPOINTS: Final = "checkpoints"  # in the run's folder
+BEST: Final = "best"  # the same, for the checkpoint with the least error on held-out images
+KEPT: Final = 2  # the last one, and the one before in case the last is damaged
+_STEP, _FACTS, _DIGEST = "step", "facts", "sha256"  # keys of the metadata
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run after `step` steps. Tensors are named by section: model/…, optimizer/…, random/…"""
+    """The state of a run after `step` steps.
+
+    Attributes:
+        step: Steps of all stages so far.
+        tensors: Tensors by section and name: model/…, optimizer/…, random/….
+        facts: What is not a tensor.
+        digest: SHA-256 over all of this.
+    """
 
     step: int
     tensors: Mapping[str, Tensor]
@@ -33,89 +44,137 @@ class Checkpoint:
     digest: str
 
     def section(self, name: str) -> dict[str, Tensor]:
-        """The tensors of one section, by their names within it."""
+        """Return the tensors of one section by their names within it."""
         prefix = f"{name}/"
         return {key[len(prefix) :]: value for key, value in self.tensors.items() if key.startswith(prefix)}
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], kept: int = KEPT) -> None:
-    """Write a checkpoint, then delete all but it and the newest others, `kept` in all.
+class Part(Protocol):
+    """A part of a run's state whose tensors are a section of a checkpoint; a torch module is one."""
 
-    Raises RunError where the disk refuses; every earlier checkpoint is then still there.
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors by name."""
+        ...
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> object:
+        """Go back to what `state_dict` returned."""
+        ...
+
+
+class OptimizerPart:
+    """The moments and counters of an optimiser, named parameter/entry."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Tensor]:
+        state = self._optimizer.state_dict()["state"]
+        return {f"{index}/{entry}": value for index, entries in state.items() for entry, value in entries.items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go back to what `state_dict` returned; moments keep the memory layout of their parameters."""
+        groups = self._optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            index, entry = key.split("/")
+            like = parameters[int(index)]
+            moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
+            state.setdefault(int(index), {})[entry] = moment
+        groups_alone = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups_alone})
+
+
+class RandomPart:
+    """The state of torch's random generators: the CPU's and, where the run uses it, the CUDA device's."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def state_dict(self) -> dict[str, Tensor]:
+        states = {"cpu": torch.get_rng_state()}
+        if self._device.type == "cuda":
+            states["cuda"] = torch.cuda.get_rng_state(self._device)
+        return states
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        torch.set_rng_state(tensors["cpu"])
+        if "cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["cuda"], self._device)
+
+
+def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str, Any], kept: int = KEPT) -> None:
+    """Write a checkpoint, then delete all but the newest ones.
+
+    Args:
+        folder: Where the checkpoints of the run are.
+        step: Steps so far.
+        parts: The sections of the state, by name.
+        facts: What is not a tensor, in JSON's types.
+        kept: How many checkpoints stay, the new one included.
+
+    Raises:
+        RunError: The disk refuses; every earlier checkpoint is then still there.
     """
-    data = safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()})
-    document: dict[str, Any] = {"step": step, **facts, "sha256": hashlib.sha256(data).hexdigest()}
-    document["checksum"] = _checksum(document)
-    target = folder / f"step-{step:09d}.safetensors"
+    tensors = {
+        f"{section}/{name}": value.detach().cpu().contiguous()
+        for section, part in parts.items()
+        for name, value in part.state_dict().items()
+    }
+    text = json.dumps(facts)
+    metadata = {_STEP: str(step), _FACTS: text, _DIGEST: _digest(step, text, tensors)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(target, data)
-        files.write(target.with_suffix(".json"), json.dumps(document, indent=1).encode())
+        files.write(folder / f"step-{step:09d}.safetensors", safetensors.torch.save(tensors, metadata))
     except (OSError, RaeServeError) as error:
         raise RunError(f"{error}; the earlier checkpoints are untouched") from None
-    others = [step for step in _steps(folder) if step != target.with_suffix(".json")]
-    for old in others[: len(others) + 1 - kept]:
-        old.unlink()  # first: without it the rest is no checkpoint
-    for orphan in folder.glob("step-*.safetensors"):  # the above, and what a killed run left
-        if not orphan.with_suffix(".json").exists():
-            orphan.unlink()
+    for old in paths(folder)[:-kept]:
+        old.unlink()
 
 
-def exists(folder: Path) -> bool:
-    """Whether there is a checkpoint, whole or not."""
-    return bool(_steps(folder))
+def paths(folder: Path) -> list[Path]:
+    """Return the files of the checkpoints in a folder, the oldest first."""
+    return sorted(folder.glob("step-*.safetensors"))
 
 
 def latest(folder: Path) -> Checkpoint:
-    """The newest checkpoint. Raises RunError where there is none or it is damaged."""
-    steps = _steps(folder)
-    if not steps:
+    """Read the newest checkpoint. Raises RunError where there is none or it is damaged."""
+    found = paths(folder)
+    if not found:
         raise RunError(f"{folder} holds no checkpoint")
-    return read(steps[-1])
+    return read(found[-1])
 
 
 def read(path: Path) -> Checkpoint:
-    """The checkpoint of a step-N.json. Raises RunError, naming the file, where it is not what was written."""
+    """Read one checkpoint. Raises RunError, which names the file, where it is not what was written."""
     try:
-        document = json.loads(path.read_bytes())
-        data = path.with_suffix(".safetensors").read_bytes()
-    except (OSError, ValueError) as error:
+        data = path.read_bytes()
+        tensors, metadata = safetensors.torch.load(data), _metadata(data)
+        step, text, digest = int(metadata[_STEP]), metadata[_FACTS], metadata[_DIGEST]
+    except OSError as error:
         raise RunError(f"checkpoint {path} cannot be read ({error}){_remedy(path)}") from None
-    intact = isinstance(document, dict) and document.pop("checksum", None) == _checksum(document)
-    if not intact or hashlib.sha256(data).hexdigest() != document["sha256"]:
+    except (SafetensorError, ValueError, KeyError, struct.error) as error:
+        raise RunError(f"checkpoint {path} is damaged ({error}){_remedy(path)}") from None
+    if digest != _digest(step, text, tensors):
         raise RunError(f"checkpoint {path} is damaged: its SHA-256 does not match{_remedy(path)}")
-    digest, step = document.pop("sha256"), document.pop("step")
-    return Checkpoint(step, safetensors.torch.load(data), document, digest)
+    return Checkpoint(step, tensors, json.loads(text), digest)
 
 
-def flatten(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimiser's moments and counters, as parameter/entry → tensor."""
-    state = optimizer.state_dict()["state"]
-    return {f"{index}/{entry}": value for index, entries in state.items() for entry, value in entries.items()}
+def _metadata(data: bytes) -> dict[str, str]:
+    """Return the metadata in the header of a safetensors file, which its reader from bytes leaves out."""
+    (length,) = struct.unpack_from("<Q", data)
+    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return metadata
 
 
-def unflatten(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put what `flatten` gave back into an optimiser of the same parameters; moments lie in memory as those do."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, entry = key.split("/")
-        like = parameters[int(index)]
-        moment = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-        state.setdefault(int(index), {})[entry] = moment
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-
-
-def _steps(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*.json"))
+def _digest(step: int, facts: str, tensors: Mapping[str, Tensor]) -> str:
+    sha256 = hashlib.sha256(f"{step}\n{facts}\n".encode())
+    for name, value in sorted(tensors.items()):
+        sha256.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
+        sha256.update(value.reshape(-1).view(torch.uint8).numpy())
+    return sha256.hexdigest()
 
 
 def _remedy(path: Path) -> str:
-    others = [other for other in _steps(path.parent) if other != path]
-    if not others:
-        return ""
-    return f"; remove {path.name} to go back to {others[-1].name}"
-
-
-def _checksum(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    others = [other for other in paths(path.parent) if other != path]
+    return f"; remove {path.name} to go back to {others[-1].name}" if others else ""

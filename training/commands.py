@@ -1,10 +1,11 @@
-"""What `rae-serve train` does: set a run up, show how it goes, stop it well."""
+"""What `rae-serve train` and `rae-serve recipes` do."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -15,8 +16,8 @@ from training.progress import fit
 from training.runs import Run, load_data
 from training.trainer import Interrupted, Trainer
 
-SKIPPED = "skipped.txt"  # in the run's folder: the files that are no images
-WORSE = 1.25  # times the least held-out error, at the end, is worth a word
+SKIPPED: Final = "skipped.txt"  # in the run's folder: the files that are no readable images
+WORSE: Final = 1.25  # a last held-out error of so many times the least is worth a word
 
 
 def train(
@@ -27,7 +28,16 @@ def train(
     device: str,
     resume: bool,
 ) -> None:
-    """Train by a recipe in the folder `out`, or go on where it stopped."""
+    """Train a model in a run's folder.
+
+    Args:
+        recipe_name: A recipe's name, or a .toml file.
+        overrides: `key=value` changes of the recipe.
+        source: Where the images are; the recipe's data set unless given.
+        out: The run's folder; runs/RECIPE unless given.
+        device: "auto", "cpu" or "cuda".
+        resume: Whether to go on with the run in that folder.
+    """
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
     chosen = torch_device(device)
@@ -41,26 +51,25 @@ def train(
         trainer.resume()
     else:
         Run.create(path, recipe, dataset, source)
-    console = Console(stderr=True)
     if dataset.skipped:
         listing = path / SKIPPED
         files.write(listing, "".join(f"{line}\n" for line in dataset.skipped).encode())
         print(f"skipped {len(dataset.skipped)} files, listed in {listing}: {dataset.skipped[0]}", file=sys.stderr)
     try:
-        fit(trainer, console)
+        fit(trainer, Console(stderr=True))
     except Interrupted:
-        print(f"stopped at step {trainer.step:,} and saved; go on by the same command with --resume")
+        print(f"stopped at step {trainer.state.step:,} and saved; go on by the same command with --resume")
         raise SystemExit(130) from None
-    _tell(trainer)
+    _print_outcome(trainer)
 
 
-def _tell(trainer: Trainer) -> None:
-    name = trainer.run.resolve().name
-    print(f"{trainer.run}: {trainer.step:,} steps; next: rae-serve export {trainer.run} --out exported/{name}")
+def _print_outcome(trainer: Trainer) -> None:
+    name, state = trainer.run.resolve().name, trainer.state
+    print(f"{trainer.run}: {state.step:,} steps; next: rae-serve export {trainer.run} --out exported/{name}")
     if len(trainer.stages) > 1:
-        return  # the checkpoint of the least error has none of the prior's further steps
-    if trainer.least_error and trainer.latest_error and trainer.latest_error[1] > WORSE * trainer.least_error[1]:
-        (step, least), (_, latest) = trainer.least_error, trainer.latest_error
+        return  # the checkpoint of the least error comes from before the prior's own stage
+    if state.least_error and state.latest_error and state.latest_error[1] > WORSE * state.least_error[1]:
+        (step, least), (_, latest) = state.least_error, state.latest_error
         print(
             f"the error on held-out images rose from {least:.5f} at step {step:,} to {latest:.5f}; "
             f"rae-serve export --best takes the checkpoint from before"

@@ -1,81 +1,75 @@
-"""The one way to run a trained model."""
+"""The one way to run a trained model: pixels in and out, as its bundle has them, without torch's types."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rae_serve import noise
-from rae_serve.arrays import Pixels
+from rae_serve.arrays import Latents, Pixels
 from training.autoencoder import Autoencoder
-from training.data.batches import to_pixels, to_tensor
+from training.data.batches import Index, to_pixels, to_tensor
+
+_ENCODED: Final = 1000  # images that are encoded at once
+_DECODED: Final = 250  # images that are decoded at once
+
+Rows = npt.NDArray[np.float32]  # [N, D]
 
 
-class PriorGraph(nn.Module):
-    """noise float32 [B, noise_dim] → latent float32 [B, latent_dim]."""
+class Inference:
+    """A model in evaluation mode on a device. Row i of a seed is the same image as from the exported bundle.
 
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
-        self.prior = model.prior
+    Every method puts the model into evaluation mode and leaves torch's random state alone.
+    """
 
-    def forward(self, noise: Tensor) -> Tensor:
-        return self.prior(noise)
-
-
-class DecoderGraph(nn.Module):
-    """latent float32 [B, latent_dim] → image uint8 [B, H, W, C]."""
-
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
+    def __init__(self, model: Autoencoder, device: torch.device) -> None:
         self.model = model
+        self.device = device
 
-    def forward(self, latent: Tensor) -> Tensor:
-        return to_pixels(self.model.decode(latent))
+    def rows(self, images: Pixels, index: Index) -> Rows:
+        """Return what the encoder says about images.
 
+        Args:
+            images: uint8 [N, H, W, C].
+            index: Which of them.
+        """
+        pieces = (images[index[start : start + _ENCODED]] for start in range(0, len(index), _ENCODED))
+        return np.concatenate([self._run(self.model.rows, piece) for piece in pieces])
 
-class EncoderGraph(nn.Module):
-    """image uint8 [B, H, W, C] → latent float32 [B, latent_dim]."""
+    def encode(self, images: Pixels) -> Latents:
+        """Return the latents [N, m] of images, uint8 [N, H, W, C]."""
+        return self._in_pieces(self.model.encode, images, _ENCODED)
 
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
-        self.model = model
+    def decode(self, latents: Latents) -> Pixels:
+        """Return the images, uint8 [N, H, W, C], of latents [N, m]."""
+        return self._in_pieces(lambda z: to_pixels(self.model.decode(z)), latents, _DECODED)
 
-    def forward(self, image: Tensor) -> Tensor:
-        return self.model.encode(image.permute(0, 3, 1, 2).float() / 255.0)
+    def reconstruct(self, images: Pixels) -> Pixels:
+        """Return images, uint8 [N, H, W, C], encoded and decoded."""
+        return self._in_pieces(lambda x: to_pixels(self.model.decode(self.model.encode(x))), images, _DECODED)
 
+    def latents(self, count: int, seed: int) -> Latents:
+        """Return the prior's latents of rows 0 … count − 1 of a seed."""
+        rows = noise.normals(seed, 0, count, self.model.prior.noise_dim)
+        return self._in_pieces(self.model.prior, rows, _ENCODED)
 
-class GeneratorGraph(nn.Module):
-    """noise float32 [B, noise_dim] → image uint8 [B, H, W, C]: prior and decoder in one."""
+    def sample(self, count: int, seed: int = 0) -> Pixels:
+        """Return images, uint8 [count, H, W, C]: rows 0 … count − 1 of a seed."""
+        return self.decode(self.latents(count, seed))
 
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
-        self.prior = PriorGraph(model)
-        self.decode = DecoderGraph(model)
+    def _in_pieces(self, graph: Callable[[Tensor], Tensor], rows: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+        pieces = (rows[start : start + size] for start in range(0, len(rows), size))
+        return np.concatenate([self._run(graph, piece) for piece in pieces])
 
-    def forward(self, noise: Tensor) -> Tensor:
-        return self.decode(self.prior(noise))
-
-
-@torch.no_grad()
-def encode_all(model: Autoencoder, images: Pixels, index: np.ndarray, device: torch.device) -> np.ndarray:  # [N, m]
-    """Codes, float32 [N, m], of the images at `index`, in evaluation mode."""
-    model.eval()
-    parts = (to_tensor(images[index[start : start + 1000]], device) for start in range(0, len(index), 1000))
-    return torch.cat([model.encode(x) for x in parts]).cpu().numpy()
-
-
-@torch.no_grad()
-def reconstruct(model: Autoencoder, images: Pixels, device: torch.device) -> Pixels:
-    """Images, uint8 [N, H, W, C], encoded and decoded in evaluation mode."""
-    model.eval()
-    parts = (to_tensor(images[start : start + 250], device) for start in range(0, len(images), 250))
-    return torch.cat([to_pixels(model.decode(model.encode(x))) for x in parts]).cpu().numpy()
-
-
-@torch.no_grad()
-def sample(model: Autoencoder, count: int, device: torch.device) -> Pixels:
-    """The first images of seed 0, as the service will show them; leaves torch's random state alone."""
-    model.eval()
-    rows = noise.normals(0, 0, count, model.prior.noise_dim)
-    return to_pixels(model.decode(model.prior(torch.from_numpy(rows).to(device)))).cpu().numpy()
+    @torch.no_grad()
+    def _run(self, graph: Callable[[Tensor], Tensor], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.model.eval()
+        output: npt.NDArray[Any] = (
+            graph(to_tensor(np.ascontiguousarray(rows), self.device)).cpu().contiguous().numpy()
+        )
+        return output

@@ -1,19 +1,80 @@
-"""What a run writes down."""
+"""What a run writes down for people: its metrics, and grids of its images."""
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from torch.utils.tensorboard import SummaryWriter
+
+from rae_serve import files
+from rae_serve import images as pictures
+from rae_serve.arrays import Pixels
 
 METRICS: Final = "metrics.jsonl"
-SHOWN: Final = 64  # images in a grid
+
+
+class Journal:
+    """The metrics of a run as JSON lines, its grids as PNG files, and both for TensorBoard.
+
+    The journal follows the checkpoints: a run that goes back to a checkpoint forgets the lines that came after it.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self._metrics = run / METRICS
+        self._board: SummaryWriter | None = None
+
+    @property
+    def bytes(self) -> int:
+        """How long the metrics are."""
+        return self._metrics.stat().st_size if self._metrics.exists() else 0
+
+    def go_back(self, size: int) -> None:
+        """Keep only the first `size` bytes of the metrics."""
+        if size:
+            with self._metrics.open("ab") as file:
+                file.truncate(size)
+        else:
+            self._metrics.unlink(missing_ok=True)
+
+    @contextmanager
+    def opened(self, step: int) -> Iterator[None]:
+        """Write from `step` on to TensorBoard's files too, in this block."""
+        with _quiet_threads(), SummaryWriter(str(self.run / "tensorboard"), purge_step=step) as self._board:
+            yield
+
+    def write(self, step: int, stage: str, values: Mapping[str, Any]) -> None:
+        """Add one line of metrics; TensorBoard gets those that are numbers."""
+        for name, value in {"stage": stage, **values}.items():
+            if self._board and isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
+        with self._metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
+
+    def show(self, step: int, name: str, images: Pixels) -> None:
+        """Write a grid of images, uint8 [N, H, W, C], as {name}/step-{step}.png."""
+        grid = pictures.grid(images)
+        path = self.run / name / f"step-{step:09d}.png"
+        path.parent.mkdir(exist_ok=True)
+        files.write(path, pictures.encode(grid))
+        if self._board:
+            self._board.add_image(name, grid, step, dataformats="HWC")
+
+
+def pairs(images: Pixels, others: Pixels) -> Pixels:
+    """Return [2N, H, W, C]: each image followed by its partner."""
+    return np.stack([images, others], axis=1).reshape(-1, *images.shape[1:])
 
 
 @contextmanager
-def quiet_threads() -> Iterator[None]:
-    """TensorBoard writes in a thread of its own, where a full disk is a traceback beside our one clear error."""
+def _quiet_threads() -> Iterator[None]:
+    """Silence TensorBoard's own thread: on a full disk it would print a traceback beside our one clear error."""
     usual = threading.excepthook
     threading.excepthook = lambda args: None if isinstance(args.exc_value, OSError) else usual(args)
     try:

@@ -1,11 +1,14 @@
-"""Optimisers that torch lacks."""
+"""Optimiser steps: what one minimises, how one is taken, and an optimiser that torch lacks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
+
+# The name of the optimiser that steps, and the terms whose sum it minimises.
+Update = tuple[str, Mapping[str, Tensor]]
 
 
 class TensorFlowRMSprop(torch.optim.Optimizer):
@@ -43,3 +46,33 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
             roots = torch._foreach_add(squares, group["eps"])
             torch._foreach_sqrt_(roots)
             torch._foreach_addcdiv_(parameters, gradients, roots, -group["lr"])
+
+
+def adam(
+    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+) -> torch.optim.Adam:
+    """Return torch's Adam without weight decay, fused: one kernel for all parameters.
+
+    Args:
+        parameters: What the optimiser changes.
+        lr: Learning rate.
+        betas: Decays of the averages of the gradients and of their squares.
+        eps: Added to the root of the squares' average.
+    """
+    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
+
+
+def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
+    """Take one optimiser step down the sum of the terms, with gradients for the optimiser's own parameters only."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    # autograd.grad may lay gradients out in memory in another order than the parameters, which fused Adam forbids.
+    torch.stack(list(terms.values())).sum().backward(inputs=parameters)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], rates: Mapping[str, float]) -> None:
+    """Give each optimiser its learning rate."""
+    for name, optimizer in optimizers.items():
+        for group in optimizer.param_groups:
+            group["lr"] = rates[name]

@@ -1,4 +1,4 @@
-"""How a training shows how it goes, and how it is interrupted."""
+"""How a training shows its progress, and how it is interrupted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from rich.table import Column
 
 from training.trainer import Trainer
 
+_REFRESH_SECONDS = 0.2
+
 
 def fit(trainer: Trainer, console: Console) -> None:
-    """Train to the end with a line that shows how it goes. Raises Interrupted, once saved, on Ctrl-C and SIGTERM."""
-    # The second Ctrl-C ends at once: the handler has put the usual one back.
+    """Train to the end and show a progress line. Ctrl-C and SIGTERM save a checkpoint and raise Interrupted."""
+    # The handler puts the usual one back, so that a second Ctrl-C ends the process at once.
     usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _: object) -> None:
@@ -27,15 +29,25 @@ def fit(trainer: Trainer, console: Console) -> None:
     for number in usual:
         signal.signal(number, stop)
     try:
-        with ProgressLine(trainer, console) as bar:
-            trainer.fit(bar.report)
+        with ProgressLine(trainer, console) as line:
+            trainer.fit(line.report)
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """On Ctrl-C in this block, say that nothing is lost, and exit with status 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted: what was computed is kept, and the same command goes on from there", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
 class ProgressLine:
-    """A live line with the stage, the rate, the losses and the time left; nothing in a pipe."""
+    """A live line with the stage, the losses, the speed and the time left. Nothing is shown without a terminal."""
 
     def __init__(self, trainer: Trainer, console: Console) -> None:
         self._trainer = trainer
@@ -61,28 +73,29 @@ class ProgressLine:
         self._progress.stop()
 
     def report(self, terms: Mapping[str, float]) -> None:
+        """Show a step's loss terms, a few times a second at most."""
         now = time.monotonic()
-        if now - self._shown_at < 0.2:
+        if now - self._shown_at < _REFRESH_SECONDS:
             return
-        trainer = self._trainer
-        if trainer.stage != self._stage:
-            self._stage = trainer.stage
-            self._began, self._first, self._done = now, trainer.stage_step, trainer.progress
+        trainer, state = self._trainer, self._trainer.state
+        if state.stage != self._stage:
+            self._stage = state.stage
+            self._began, self._first_step, self._first_progress = now, state.stage_step, trainer.progress
         self._shown_at = now
-        elapsed, done = now - self._began, trainer.progress - self._done
-        rate = (trainer.stage_step - self._first) / elapsed if elapsed else 0.0
+        elapsed, done = now - self._began, trainer.progress - self._first_progress
+        rate = (state.stage_step - self._first_step) / elapsed if elapsed else 0.0
         left = elapsed * (1.0 - trainer.progress) / done if done > 0 else 0.0
         self._progress.update(
             self._task,
             completed=trainer.progress,
-            description=f"{trainer.stages[trainer.stage]} {trainer.step:,}",
+            description=f"{trainer.stage.name} {state.step:,}",
             rate=f"{rate:.1f} steps/s" if rate else "",
             left=f"{int(left) // 60}:{int(left) % 60:02d}" if left else "?",
-            terms="  ".join(f"{name} {value:.4g}" for name, value in self._facts(terms)),
+            terms="  ".join(f"{name} {value:.4g}" for name, value in self._shown(terms)),
         )
 
-    def _facts(self, terms: Mapping[str, float]) -> Iterator[tuple[str, float]]:
-        """What the model has to tell of itself as one number, such as the active dimensions; then the losses."""
+    def _shown(self, terms: Mapping[str, float]) -> Iterator[tuple[str, float]]:
+        """Yield the model's diagnostics that are numbers, such as the active dimensions, and then the losses."""
         for name, value in self._trainer.model.diagnostics().items():
             if isinstance(value, int | float):
                 yield name, value
@@ -91,16 +104,6 @@ class ProgressLine:
 
 
 def _short(name: str) -> str:
-    """critic/wasserstein → c/wasserstein: a terminal is only so wide."""
+    """Shorten critic/wasserstein to c/wasserstein, so that more fits into a terminal."""
     optimizer, term = name.split("/")
     return f"{optimizer[0]}/{term}"
-
-
-@contextmanager
-def resumable() -> Iterator[None]:
-    """Say on Ctrl-C that nothing is lost, and end."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        print("interrupted: what was computed is kept, and the same command goes on from there", file=sys.stderr)
-        raise SystemExit(130) from None

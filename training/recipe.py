@@ -1,7 +1,8 @@
-"""A recipe: what to train, on what, for how long. TOML files under `recipes/`, checked before anything runs.
+"""Recipes: what to train, on what, for how long. TOML files under `recipes/`, checked before anything runs.
 
-A recipe is flat. Its keys are those of `Recipe` and those of its model's constructor, whose signature is the
-schema; an unknown or ill-typed key is an InvalidInput that names it.
+A recipe is flat. Its keys are the fields of `Recipe` and the keyword arguments of its model's constructor. A key that
+is unknown, or whose value does not fit, is an InvalidInput that names the key. Every key is explained where it is
+defined: by its description in `Recipe`, or in the `Args:` section of its model's docstring.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import tomllib
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
+from docstring_parser import DocstringStyle, parse
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -37,63 +39,98 @@ MODELS: Final = Path(__file__).parent / "models"
 
 
 class Recipe(BaseModel):
-    """Everything that decides a run, but for the images themselves."""
+    """Everything that decides a run, apart from the images themselves."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str
-    description: str = ""
-    model: str
+    name: str = Field(description="Name of the recipe, and of the run's folder unless --out is given.")
+    description: str = Field("", description="What the recipe is for, in one line.")
+    model: str = Field(description="The system to train: a file of training/models/.")
     data: str = Field("folder", description="The data set that --data is expected to hold.")
-    licence: str = Field("unspecified", description="Of the trained weights; goes into the bundle.")
-    steps: PositiveInt
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
-    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
-    height: PositiveInt | None = None
-    width: PositiveInt | None = None
-    mode: Literal["L", "RGB"] | None = None
-    crop: Literal["none", "center"] | PositiveInt | None = None
-    resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = None
-    background: Annotated[int, Field(ge=0, le=255)] | None = None
-    horizontal_flip: bool = Field(
-        False, description="Show images mirrored half of the time: for photographs, not for letters or digits."
+    licence: str = Field("unspecified", description="Licence of the trained weights; the bundle states it.")
+    steps: PositiveInt = Field(
+        description="Steps of the joint training; more take longer and usually give a better model."
     )
-    prior_steps: NonNegativeInt = Field(0, description="Further steps of the prior alone, on cached codes.")
-    prior_batch_size: Annotated[int, Field(ge=2)] = 256
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="Images in a batch.")
+    seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = Field(0, description="Seed of everything random.")
+    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
+        0.05, description="Fraction of the images, 5,000 at most, that is held out to measure the error on."
+    )
+    height: PositiveInt | None = Field(
+        None,
+        description="Height of the model's images in pixels, a multiple of 4; it follows from the data unless given.",
+    )
+    width: PositiveInt | None = Field(None, description="Width of the model's images in pixels, as height.")
+    mode: Literal["L", "RGB"] | None = Field(
+        None, description="L for grey, RGB for colour; it follows from the data unless given."
+    )
+    crop: Literal["none", "center"] | PositiveInt | None = Field(
+        None,
+        description="Part of a picture that is used: none stretches all of it, center takes the largest centred box "
+        "of the right shape, and a number takes a centred square of so many pixels.",
+    )
+    resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = Field(
+        None, description="Pillow's filter for resizing pictures; bicubic unless given."
+    )
+    background: Annotated[int, Field(ge=0, le=255)] | None = Field(
+        None, description="Grey level behind transparent parts of pictures; 255, white, unless given."
+    )
+    horizontal_flip: bool = Field(
+        False,
+        description="Whether half of the images are shown mirrored: for photographs, not for letters or digits.",
+    )
+    prior_steps: NonNegativeInt = Field(
+        0, description="Further steps of the prior alone, after the joint training, on latents computed once."
+    )
+    prior_batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Latents in a batch of those steps.")
     prior_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.5, description="Of `minutes`, what the further steps of the prior get where there are any."
+        0.5, description="Fraction of `minutes` for the further steps of the prior, where there are any."
     )
     decay: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.0, description="The last part of the joint training, over which learning rates fall linearly to 0."
+        0.0, description="Last fraction of the joint training, over which all learning rates fall linearly to 0."
     )
     minutes: PositiveFloat | None = Field(
-        None, description="A time budget: training ends with it, or with its steps, whichever is first."
+        None, description="Time budget: training ends when it is spent or the steps are done, whichever is first."
     )
-    log_every: PositiveInt = 50
-    sample_every: PositiveInt = 1000
-    parameters: dict[str, Any] = Field({}, description="Of the model's constructor, every one of them.")
+    log_every: PositiveInt = Field(50, description="Steps between two lines of metrics.")
+    sample_every: PositiveInt = Field(
+        1000, description="Steps between two grids of images and measurements of the held-out error."
+    )
+    parameters: dict[str, Any] = Field({}, description="All keyword arguments of the model's constructor.")
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """The fields of Preprocessing that the recipe decides; the others follow from the data."""
+        """The fields of Preprocessing that the recipe gives; the others follow from the data."""
         fields = {name: getattr(self, name) for name in Preprocessing.model_fields}
         return {name: value for name, value in fields.items() if value is not None}
 
     def build(self, image_shape: ImageShape) -> Autoencoder:
-        """The model, with fresh weights, for images [C, H, W]."""
+        """Return the model with fresh weights for images of shape [C, H, W]."""
         return model_class(self.model)(image_shape, **self.parameters)
 
 
+class Key(NamedTuple):
+    """A key of a recipe, its value there, and what it means."""
+
+    name: str
+    value: Any
+    meaning: str
+
+
 def names() -> list[str]:
-    """The recipes that come with the package."""
+    """Return the names of the recipes that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
-    """A recipe by name, or from a .toml file, with `key=value` overrides (values as in TOML; a bare word is text).
+    """Load a recipe.
 
-    Raises InvalidInput, naming the key, for one that is unknown or whose value does not fit.
+    Args:
+        recipe: A recipe's name, or a .toml file.
+        overrides: Changes as `key=value`, with values as in TOML; a bare word is a string.
+
+    Raises:
+        InvalidInput: A key is unknown, or its value does not fit; the error names the key.
     """
     name, document = _read(recipe)
     for override in overrides:
@@ -104,8 +141,20 @@ def load(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
     return check({"name": name, **document})
 
 
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's keys and its model's parameters in one mapping, as in its file."""
+    return recipe.model_dump(exclude={"parameters"}) | recipe.parameters
+
+
+def explain(recipe: Recipe) -> list[Key]:
+    """Return every key of a recipe with its value and its meaning."""
+    meanings = {name: field.description or "" for name, field in Recipe.model_fields.items()}
+    meanings |= _meanings(recipe.model)
+    return [Key(name, value, meanings[name]) for name, value in flat(recipe).items()]
+
+
 def _read(recipe: str) -> tuple[str, dict[str, Any]]:
-    """A recipe's name and its keys; one with `like` has also those of the recipe that it is like."""
+    """Return a recipe's name and its keys, with those of the recipe that it is `like`."""
     path = Path(recipe) if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -122,7 +171,7 @@ def _read(recipe: str) -> tuple[str, dict[str, Any]]:
 
 
 def check(document: dict[str, Any]) -> Recipe:
-    """The recipe of a flat document, every parameter filled in."""
+    """Return the recipe of a flat document, with every parameter filled in."""
     schema = _parameters(str(document.get("model", "")))
     known = [key for key in Recipe.model_fields if key != "parameters"]
     for key in document:
@@ -141,7 +190,7 @@ def check(document: dict[str, Any]) -> Recipe:
 
 @lru_cache
 def model_class(model: str) -> type[Autoencoder]:
-    """The one Autoencoder of `training/models/{model}.py`."""
+    """Return the one Autoencoder of `training/models/{model}.py`."""
     available = sorted(path.stem for path in MODELS.glob("[!_]*.py"))
     if model not in available:
         raise InvalidInput("model", f"there is no {model!r}{_did_you_mean(model, available)}")
@@ -155,13 +204,27 @@ def model_class(model: str) -> type[Autoencoder]:
 
 
 def _parameters(model: str) -> type[BaseModel]:
+    """Return the schema of a model's keys: the keyword arguments of its constructor and of those it builds on."""
     keys: dict[str, Any] = {}
-    for part in reversed(model_class(model).__mro__):  # a model that builds on another takes its keys too
-        if issubclass(part, Autoencoder):
-            for name, parameter in inspect.signature(part.__init__, eval_str=True).parameters.items():
-                if parameter.kind is parameter.KEYWORD_ONLY:
-                    keys[name] = (parameter.annotation, parameter.default)
+    for part in _lineage(model):
+        for name, parameter in inspect.signature(part.__init__, eval_str=True).parameters.items():
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                keys[name] = (parameter.annotation, parameter.default)
     return create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys)
+
+
+def _meanings(model: str) -> dict[str, str]:
+    """Return what a model's keys mean, from the `Args:` sections of the same classes."""
+    documented = (parse(inspect.getdoc(part) or "", DocstringStyle.GOOGLE) for part in _lineage(model))
+    return {
+        argument.arg_name: " ".join((argument.description or "").split())
+        for document in documented
+        for argument in document.params
+    }
+
+
+def _lineage(model: str) -> list[type[Autoencoder]]:
+    return [part for part in reversed(model_class(model).__mro__) if issubclass(part, Autoencoder)]
 
 
 def _toml_value(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""A run's folder: what was trained, from what, and the model as its last checkpoint has it."""
+"""A run's folder: its recipe, its data, and its model as a checkpoint has it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,27 @@ from rae_serve.preprocessing import Preprocessing
 from training import checkpoint
 from training.autoencoder import Autoencoder
 from training.checkpoint import Checkpoint
-from training.data import dataset as data
-from training.data.dataset import Dataset
-from training.recipe import Recipe
+from training.data.dataset import Dataset, load
+from training.recipe import Recipe, flat
 
 RECORD: Final = "run.json"
-REFERENCE: Final = "reference.npy"  # some training images, so that an export needs no data set
+REFERENCE: Final = "reference.npy"  # some training images, so that an export does not need the data set
 _REFERENCE_IMAGES: Final = 2000
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's record: its recipe, and the data that it was started on."""
+    """The record of a run.
+
+    Attributes:
+        path: The run's folder.
+        recipe: What is trained, and how.
+        source: Where the images are, as given to `rae-serve train`.
+        data_name: The data set's name.
+        data_digest: SHA-256 over the training images.
+        images: Number of training images.
+        preprocessing: How any picture becomes an image of the model's shape.
+    """
 
     path: Path
     recipe: Recipe
@@ -42,7 +51,7 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, dataset: Dataset, source: str) -> Run:
-        """Start a folder for a run. Raises RunError where `path` is in use."""
+        """Make the folder of a new run. Raises RunError where `path` is in use."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise RunError(f"{path} is in use; choose another --out, or go on with it by --resume")
         run = cls(path, recipe, source, dataset.name, dataset.digest(), len(dataset.train), dataset.preprocessing)
@@ -54,7 +63,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """Read a run's record. Raises RunError where there is none."""
+        """Read the record of a run. Raises RunError where there is none."""
         try:
             document = json.loads((path / RECORD).read_bytes())
             return cls(
@@ -72,7 +81,7 @@ class Run:
             raise RunError(f"{path / RECORD} cannot be read ({error})") from None
 
     def require_same(self, recipe: Recipe, dataset: Dataset) -> None:
-        """Raise InvalidInput, naming the key, where a resumed run is given another recipe or other data."""
+        """Raise InvalidInput, which names the key, where a resumed run is given another recipe or other images."""
         was, now = flat(self.recipe), flat(recipe)
         for key in was | now:
             if was.get(key) != now.get(key):
@@ -84,23 +93,31 @@ class Run:
             raise InvalidInput("data", f"{self.path} was started on other images than those of {dataset.name}")
 
     def reference(self) -> Pixels:
-        """Some of the training images, uint8 [N, H, W, C]."""
+        """Return some of the training images, uint8 [N, H, W, C]."""
         try:
             return np.load(self.path / REFERENCE, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / REFERENCE} cannot be read ({error})") from None
 
     def load(self, *, best: bool = False) -> tuple[Autoencoder, Checkpoint]:
-        """The model in evaluation mode, on the CPU, of the latest checkpoint or of that with least held-out error."""
-        state = checkpoint.latest(self.path / ("best" if best else "checkpoints"))
+        """Return the model in evaluation mode, on the CPU, and the checkpoint that it is from.
+
+        Args:
+            best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
+        """
+        state = checkpoint.latest(self.path / (checkpoint.BEST if best else checkpoint.CHECKPOINTS))
+        return self.model_at(state), state
+
+    def model_at(self, state: Checkpoint) -> Autoencoder:
+        """Return the model of one of the run's checkpoints, in evaluation mode, on the CPU."""
         height, width, channels = self.preprocessing.shape
         with torch.random.fork_rng():
             model = self.recipe.build((channels, height, width))
         model.load_state_dict(state.section("model"))
-        return model.eval(), state
+        return model.eval()
 
     def training_facts(self, state: Checkpoint) -> dict[str, Any]:
-        """Where the weights of a checkpoint come from, as the manifest says it."""
+        """Return where the weights of a checkpoint come from, as the manifest says it."""
         return {
             "data": self.data_name,
             "data_digest": self.data_digest,
@@ -124,11 +141,6 @@ class Run:
         }
 
 
-def flat(recipe: Recipe) -> dict[str, Any]:
-    """A recipe's keys and its model's parameters in one mapping, as in its file."""
-    return recipe.model_dump(exclude={"parameters"}) | recipe.parameters
-
-
 def load_data(recipe: Recipe, source: str) -> Dataset:
-    """The data set of a recipe, from `source`, as the recipe says to prepare it."""
-    return data.load(source, recipe.data, shape=recipe.preprocessing, validation=recipe.validation)
+    """Read the images of `source` and prepare them as the recipe says."""
+    return load(source, recipe.data, shape=recipe.preprocessing, validation=recipe.validation)

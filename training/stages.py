@@ -1,16 +1,133 @@
-"""The stages of a run."""
+"""The stages of a run: the joint training, then further steps of the prior alone."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from functools import cached_property
 
-# The joint training, then further steps of the prior alone, on cached codes.
-STAGES: Final = ("autoencoder", "prior")
+import numpy as np
+import torch
+
+from training.autoencoder import Autoencoder
+from training.data.batches import Batches
+from training.data.dataset import Dataset
+from training.inference import Inference, Rows
+from training.optimizers import Update
+from training.recipe import Recipe
 
 
-def falling(progress: float, decay: float) -> float:
-    """A factor for every rate at `progress` from 0 to 1: 1, then over the last `decay` of it falling linearly to 0.
+class Stage:
+    """A part of a run. The trainer calls `begin`, takes the steps, and calls `end`.
 
-    For every rate: an encoder push that stays while the autoencoder's rate falls ruins the autoencoder.
+    Attributes:
+        name: What metrics and the progress line call the stage.
+        steps: Steps of the stage; it may end before them, by its time.
+        seconds: Time budget of the stage; None for none.
     """
-    return min(1.0, (1.0 - progress) / decay) if decay else 1.0
+
+    name: str
+    steps: int
+    seconds: float | None
+
+    def __init__(self, recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> None:
+        self.recipe = recipe
+        self.model = model
+        self.dataset = dataset
+        self.device = device
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The stage's batches, made when they are first needed."""
+        return self._make_batches()
+
+    def _make_batches(self) -> Batches:
+        raise NotImplementedError
+
+    def updates(self, progress: float) -> Iterator[Update]:
+        """Return the updates of one step, at `progress` from 0 to 1 of the stage."""
+        raise NotImplementedError
+
+    def decay(self, progress: float) -> float:
+        """Return a factor on every learning rate."""
+        return 1.0
+
+    def begin(self) -> None:
+        """Prepare the model for the stage."""
+
+    def end(self) -> None:
+        """Complete what the stage has trained."""
+
+    def _share_of_minutes(self, share: float) -> float | None:
+        return 60.0 * self.recipe.minutes * share if self.recipe.minutes else None
+
+
+class JointStage(Stage):
+    """Everything is trained together, on images."""
+
+    name = "autoencoder"
+
+    def __init__(self, recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> None:
+        super().__init__(recipe, model, dataset, device)
+        self.steps = recipe.steps
+        self.seconds = self._share_of_minutes(1.0 - recipe.prior_share if recipe.prior_steps else 1.0)
+
+    def _make_batches(self) -> Batches:
+        recipe, dataset = self.recipe, self.dataset
+        flip = recipe.horizontal_flip
+        return Batches(dataset.images, dataset.train, recipe.batch_size, recipe.seed, self.device, flip=flip)
+
+    def updates(self, progress: float) -> Iterator[Update]:
+        return self.model.updates(self.batches, progress)
+
+    def decay(self, progress: float) -> float:
+        """Return 1, and over the last `decay` of the stage a factor that falls linearly to 0.
+
+        All learning rates fall together: an encoder that still follows the critic while the reconstruction's rate
+        falls ruins the auto-encoder.
+        """
+        decay = self.recipe.decay
+        return min(1.0, (1.0 - progress) / decay) if decay else 1.0
+
+    def end(self) -> None:
+        self.model.eval()
+        self.model.finish(self.batches)
+
+
+class PriorStage(Stage):
+    """The prior is fitted to the finished encoder's rows of all training images, and may take further steps."""
+
+    name = "prior"
+
+    def __init__(self, recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> None:
+        super().__init__(recipe, model, dataset, device)
+        self.steps = recipe.prior_steps
+        self.seconds = self._share_of_minutes(recipe.prior_share)
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The encoder's rows of the training images; of mirrored ones too, where the recipe mirrors images."""
+        images, train = self.dataset.images, self.dataset.train
+        inference = Inference(self.model, self.device)
+        rows = inference.rows(images, train)
+        if self.recipe.horizontal_flip:
+            rows = np.concatenate([rows, inference.rows(images[:, :, ::-1], train)])
+        return rows
+
+    def _make_batches(self) -> Batches:
+        recipe = self.recipe
+        return Batches(self.rows, np.arange(len(self.rows)), recipe.prior_batch_size, recipe.seed, self.device)
+
+    def updates(self, progress: float) -> Iterator[Update]:
+        return self.model.prior_updates(self.batches, progress)
+
+    def begin(self) -> None:
+        self.model.eval()
+        self.model.start_prior(torch.from_numpy(self.rows).to(self.device))
+
+
+def stages(recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> list[Stage]:
+    """Return the stages of a run of a fresh model: the second only where the prior has something left to do."""
+    needed: list[type[Stage]] = [JointStage]
+    if recipe.prior_steps or not model.prior.fitted:
+        needed.append(PriorStage)
+    return [stage(recipe, model, dataset, device) for stage in needed]

@@ -2,153 +2,179 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
+from pydantic.dataclasses import dataclass
 from torch import Tensor
-from torch.utils.tensorboard import SummaryWriter
 
-from rae_serve import files
-from rae_serve import images as pictures
 from rae_serve.errors import InvalidInput, RunError
-from training import checkpoint
-from training.autoencoder import Autoencoder, Update
-from training.data.batches import Batches
+from training import checkpoint, journal
+from training.checkpoint import OptimizerPart, Part, RandomPart
 from training.data.dataset import Dataset
-from training.inference import encode_all, reconstruct, sample
-from training.journal import METRICS, SHOWN, quiet_threads
+from training.evaluation.metrics import pixels
+from training.inference import Inference
+from training.journal import Journal
 from training.machine import freed_memory_kept
+from training.optimizers import descend, set_rates
 from training.recipe import Recipe
-from training.stages import STAGES, falling
+from training.stages import Stage, stages
 
-BEST: Final = "best"
-DIVERGED: Final = 1e8  # no term of any model comes near it while training goes well
 _SAVING_SHARE: Final = 0.01  # of the time may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # at least, between two of them
+_SHOWN: Final = 64  # images in a grid
+_HELD_OUT: Final = 1000  # images, at most, of which the held-out error is the mean
+
+Error = tuple[int, float]  # a step, and the mean squared error of held-out images after it
 
 
 class Interrupted(Exception):
     """Training stopped because it was asked to, after saving a checkpoint."""
 
 
-class Trainer:
-    """One run: a model, its optimisers, its data and where it stands, in a folder.
+@dataclass
+class State:
+    """Where a run stands, beside its tensors. A new run starts with these values, and a checkpoint holds all of them.
 
-    Everything random follows from the recipe's seed and is part of a checkpoint, so a run that was stopped at
-    any moment and resumed equals, on one machine's CPU, the run that never stopped. With a time budget it goes on
-    as well, but how many steps fit into it is the machine's affair.
+    Attributes:
+        step: Steps of all stages.
+        stage: Index of the current stage; the number of stages when the run is finished.
+        stage_step: Steps of the current stage.
+        stage_seconds: Time spent in steps of the current stage.
+        drawn: Batches drawn in the current stage.
+        latest_error: The last error on held-out images, if there is one.
+        least_error: The least such error of the first stage.
+        journal_bytes: How long the metrics are.
+    """
+
+    step: int = 0
+    stage: int = 0
+    stage_step: int = 0
+    stage_seconds: float = 0.0
+    drawn: int = 0
+    latest_error: Error | None = None
+    least_error: Error | None = None
+    journal_bytes: int = 0
+
+
+class Trainer:
+    """One run in a folder: a model, its optimisers, its data, and where it stands.
+
+    Everything random follows from the recipe's seed and is part of a checkpoint. So a run that was stopped at any
+    moment and resumed equals, on one machine's CPU, the run that never stopped. With a time budget, how many steps fit
+    into the time depends on the machine.
+
+    Args:
+        recipe: What to train, on what, for how long.
+        dataset: The images.
+        run: The run's folder.
+        device: Where to train.
+
+    Raises:
+        InvalidInput: The recipe asks for further steps of a prior that has none.
     """
 
     def __init__(self, recipe: Recipe, dataset: Dataset, run: Path, device: torch.device) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.run = run
-        self.device = device
         torch.manual_seed(recipe.seed)
         height, width, channels = dataset.preprocessing.shape
         # Channels last: an update on 64 × 64 images then takes three quarters of the time on a CPU.
         self.model = recipe.build((channels, height, width)).to(device, memory_format=torch.channels_last)
-        if recipe.prior_steps and type(self.model).prior_updates is Autoencoder.prior_updates:
-            raise InvalidInput("prior_steps", f"{recipe.model} has no further steps of its prior: leave it at 0")
-        self.optimizers = self.model.optimizers()
+        further = self.model.prior.optimizers()
+        if recipe.prior_steps and not further:
+            raise InvalidInput("prior_steps", f"must be 0: the prior of {recipe.model} takes no further steps")
+        self.optimizers = {**self.model.optimizers(), **further}
         self._base_rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
-        self.stages = STAGES[: 2 if recipe.prior_steps else 1]
-        self.stage = 0
-        self.stage_step = 0
-        self.stage_seconds = 0.0
-        self.step = 0
-        self.batches = self._stage_batches()
-        self.metrics = run / METRICS
-        # (step, mean squared error on the held-out images) of the autoencoder, now and at its best.
-        self.latest_error: tuple[int, float] | None = None
-        self.least_error: tuple[int, float] | None = None
+        self.inference = Inference(self.model, device)
+        self.stages = stages(recipe, self.model, dataset, device)
+        self.journal = Journal(run)
+        self.state = State()
+        self._parts: dict[str, Part] = {
+            "model": self.model,
+            **{f"optimizer/{name}": OptimizerPart(optimizer) for name, optimizer in self.optimizers.items()},
+            "random": RandomPart(device),
+        }
         self._stopping = False
 
     @property
     def checkpoints(self) -> Path:
         """The folder of the run's checkpoints."""
-        return self.run / "checkpoints"
+        return self.run / checkpoint.CHECKPOINTS
 
     @property
     def best(self) -> Path:
-        """The folder of the checkpoint with the least error on the held-out images."""
-        return self.run / BEST
+        """The folder of the checkpoint with the least error on held-out images."""
+        return self.run / checkpoint.BEST
 
     @property
     def finished(self) -> bool:
         """Whether every stage is done."""
-        return self.stage == len(self.stages)
+        return self.state.stage == len(self.stages)
+
+    @property
+    def stage(self) -> Stage:
+        """The current stage."""
+        return self.stages[self.state.stage]
 
     @property
     def progress(self) -> float:
-        """How much of the current stage is done, by steps or by the time budget, whichever is further."""
-        steps = self.recipe.steps if self.stage == 0 else self.recipe.prior_steps
-        done = self.stage_step / steps
-        if self.recipe.minutes:
-            share = self.recipe.prior_share if self.stage == 1 else 1.0 - self.recipe.prior_share
-            seconds = 60.0 * self.recipe.minutes * (share if len(self.stages) == 2 else 1.0)
-            done = max(done, self.stage_seconds / seconds)
-        return done
+        """How much of the current stage is done, by its steps or by its time, whichever is further."""
+        stage, state = self.stage, self.state
+        done = state.stage_step / stage.steps if stage.steps else 1.0
+        return max(done, state.stage_seconds / stage.seconds) if stage.seconds else done
 
     def stop(self) -> None:
-        """Ask the loop to save and end after the step that it is in."""
+        """Ask the loop to save and end after the current step."""
         self._stopping = True
 
     def resume(self) -> None:
-        """Go back to the latest checkpoint; to the start, where a run was killed before its first.
+        """Go back to the latest checkpoint, or to the start of a run that was killed before its first.
 
-        Raises RunError where the checkpoint is damaged.
+        Raises:
+            RunError: The checkpoint is damaged.
         """
-        if not checkpoint.exists(self.checkpoints):
-            self.metrics.unlink(missing_ok=True)
+        if not checkpoint.paths(self.checkpoints):
+            self.journal.go_back(0)
             return
-        state = checkpoint.latest(self.checkpoints)
-        self.model.load_state_dict(state.section("model"))
-        for name, optimizer in self.optimizers.items():
-            checkpoint.unflatten(optimizer, state.section(f"optimizer/{name}"))
-        self.step = state.step
-        self.stage, self.stage_step, self.stage_seconds = (
-            state.facts[key] for key in ("stage", "stage_step", "stage_seconds")
-        )
-        self.latest_error, self.least_error = (
-            tuple(error) if error else None for error in (state.facts["latest_error"], state.facts["least_error"])
-        )
+        saved = checkpoint.latest(self.checkpoints)
+        self.state = State(**saved.facts)
+        for name, part in self._parts.items():
+            part.load_state_dict(saved.section(name))
         if not self.finished:
-            self.batches = self._stage_batches()
-            self.batches.drawn = state.facts["drawn"]
-        random = state.section("random")
-        torch.set_rng_state(random["cpu"])
-        if "cuda" in random:
-            torch.cuda.set_rng_state(random["cuda"], self.device)
-        with self.metrics.open("ab") as file:
-            file.truncate(state.facts["metrics_bytes"])
+            self.stage.batches.drawn = self.state.drawn
+        self.journal.go_back(self.state.journal_bytes)
 
     def fit(self, report: Callable[[Mapping[str, float]], None] = lambda _: None) -> None:
-        """Train to the end, calling `report` with the terms of every step.
+        """Train to the end.
 
-        Raises Interrupted after `stop`, and RunError where a term diverges or the disk refuses; either way the
-        checkpoints so far stay.
+        Args:
+            report: Called after every step with the step's loss terms by optimizer/term.
+
+        Raises:
+            Interrupted: `stop` was called; a checkpoint is saved.
+            RunError: A term diverges, or the disk refuses; the checkpoints so far stay.
         """
         self.run.mkdir(parents=True, exist_ok=True)
         try:
-            with (
-                freed_memory_kept(),
-                quiet_threads(),
-                SummaryWriter(str(self.run / "tensorboard"), purge_step=self.step + 1) as board,
-            ):
-                self._loop(report, board)
+            with freed_memory_kept(), self.journal.opened(self.state.step + 1):
+                self._loop(report)
         except OSError as error:
             raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None
 
-    def _loop(self, report: Callable[[Mapping[str, float]], None], board: SummaryWriter) -> None:
+    def save(self) -> None:
+        """Write a checkpoint of this moment between two steps."""
+        self._save(self.checkpoints, checkpoint.KEPT)
+
+    def _loop(self, report: Callable[[Mapping[str, float]], None]) -> None:
         began = time.monotonic()
-        if self.step == 0:
+        if self.state.step == 0:
             self.save()
         saved_at = time.monotonic()
         saving_seconds = saved_at - began
@@ -156,9 +182,9 @@ class Trainer:
             started = time.monotonic()
             terms = self._train_step()
             report(terms)
-            self._record(terms, board)
+            self._record(terms)
             now = time.monotonic()
-            self.stage_seconds += now - started
+            self.state.stage_seconds += now - started
             if self.progress >= 1.0:
                 self._next_stage()
             due = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
@@ -170,136 +196,74 @@ class Trainer:
                 raise Interrupted
 
     def _train_step(self) -> dict[str, float]:
-        """One step of the current stage; its terms by optimiser/term."""
+        """Take one step of the current stage; return its terms by optimizer/term."""
         self.model.train()
-        fallen = falling(self.progress, self.recipe.decay) if self.stage == 0 else 1.0
-        rates = {n: fallen * base * self.model.rate(n, self.progress) for n, base in self._base_rates.items()}
+        progress, decay = self.progress, self.stage.decay(self.progress)
+        rates = {name: decay * base * self.model.rate(name, progress) for name, base in self._base_rates.items()}
         set_rates(self.optimizers, rates)
         terms: dict[str, Tensor] = {}
-        for name, update in self._updates():
+        for name, update in self.stage.updates(min(progress, 1.0)):
             descend(self.optimizers[name], update)
             terms.update({f"{name}/{term}": value.detach() for term, value in update.items()})
-        self.step += 1
-        self.stage_step += 1
+        self.state.step += 1
+        self.state.stage_step += 1
         values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
         for name, value in values.items():
-            if not abs(value) < DIVERGED:
+            if not abs(value) < self.model.largest_term:
                 self._diverged(name, value)
         return values
 
-    def _updates(self) -> Iterator[Update]:
-        updates = self.model.updates if self.stage == 0 else self.model.prior_updates
-        return updates(self.batches, min(self.progress, 1.0))
-
     def _next_stage(self) -> None:
-        if self.stage == 0:
-            self.model.eval()
-            self.model.finish(self.batches)
-        self.stage += 1
-        self.stage_step, self.stage_seconds = 0, 0.0
+        self.stage.end()
+        self.state.stage += 1
+        self.state.stage_step, self.state.stage_seconds = 0, 0.0
         if not self.finished:
-            self.batches = self._stage_batches()
-            self.model.start_prior(torch.from_numpy(self.batches.rows).to(self.device))
-
-    def _stage_batches(self) -> Batches:
-        recipe, images, train = self.recipe, self.dataset.images, self.dataset.train
-        if self.stage == 0:
-            flip = recipe.horizontal_flip
-            return Batches(images, train, recipe.batch_size, recipe.seed, self.device, flip=flip)
-        codes = encode_all(self.model, images, train, self.device)
-        if recipe.horizontal_flip:
-            mirrored = encode_all(self.model, images[:, :, ::-1], train, self.device)
-            codes = np.concatenate([codes, mirrored])
-        return Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, recipe.seed, self.device)
+            self.stage.begin()
+            if not self.stage.steps:
+                self._next_stage()
 
     def _diverged(self, term: str, value: float) -> None:
         last = checkpoint.latest(self.checkpoints)
         raise RunError(
-            f"training diverged at step {self.step}: {term} is {value:g}; the last good checkpoint is of step "
+            f"training diverged at step {self.state.step}: {term} is {value:g}; the last good checkpoint is of step "
             f"{last.step}, in {self.checkpoints}. A lower learning rate is what helps most often"
         )
 
-    def save(self) -> None:
-        """Write a checkpoint of this moment between two steps."""
-        self._save(self.checkpoints, checkpoint.KEPT)
-
     def _save(self, folder: Path, kept: int) -> None:
-        model = self.model.state_dict()
-        for name, value in model.items():
+        for name, value in self.model.state_dict().items():
             if not torch.isfinite(value).all():
                 self._diverged(name, math.nan)
-        tensors = {f"model/{name}": value for name, value in model.items()}
-        for name, optimizer in self.optimizers.items():
-            entries = checkpoint.flatten(optimizer)
-            tensors |= {f"optimizer/{name}/{key}": value for key, value in entries.items()}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random/cuda"] = torch.cuda.get_rng_state(self.device)
-        facts = {
-            "stage": self.stage,
-            "stage_step": self.stage_step,
-            "stage_seconds": self.stage_seconds,
-            "drawn": self.batches.drawn,
-            "latest_error": self.latest_error,
-            "least_error": self.least_error,
-            "metrics_bytes": self.metrics.stat().st_size if self.metrics.exists() else 0,
-        }
-        checkpoint.save(folder, self.step, tensors, facts, kept)
+        self.state.drawn = 0 if self.finished else self.stage.batches.drawn
+        self.state.journal_bytes = self.journal.bytes
+        checkpoint.save(folder, self.state.step, self._parts, asdict(self.state), kept)
 
-    def _record(self, terms: Mapping[str, float], board: SummaryWriter) -> None:
-        record: dict[str, Any] = {"step": self.step, "stage": self.stages[self.stage]}
-        if self.step % self.recipe.log_every == 0:
-            record |= {**terms, **self.model.diagnostics()}
-        if self.step % self.recipe.sample_every == 0:
-            record |= self._show(board)
-        if len(record) == 2:
-            return
-        for name, value in record.items():
-            if isinstance(value, int | float) and name != "step":
-                board.add_scalar(name, value, self.step)
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+    def _record(self, terms: Mapping[str, float]) -> None:
+        step, values = self.state.step, dict[str, Any]()
+        if step % self.recipe.log_every == 0:
+            values |= {**terms, **self.model.diagnostics()}
+        if step % self.recipe.sample_every == 0:
+            values |= self._show()
+        if values:
+            self.journal.write(step, self.stage.name, values)
 
-    def _show(self, board: SummaryWriter) -> dict[str, float]:
-        """Write grids of samples and reconstructions; the error on held-out images, where there are any."""
+    def _show(self) -> dict[str, float]:
+        """Write grids of samples and of reconstructions; return the error on held-out images, if there are any."""
         held_out = self.dataset.validation
-        originals = self.dataset.images[(held_out if len(held_out) else self.dataset.train)[:1000]]
-        reconstructions = reconstruct(self.model, originals, self.device)
-        pairs = np.stack([originals, reconstructions], axis=1)[: SHOWN // 2]
-        grids = {
-            "samples": pictures.grid(sample(self.model, SHOWN, self.device)),
-            "reconstructions": pictures.grid(pairs.reshape(-1, *originals.shape[1:])),
-        }
-        for name, image in grids.items():
-            path = self.run / name / f"step-{self.step:09d}.png"
-            path.parent.mkdir(exist_ok=True)
-            files.write(path, pictures.encode(image))
-            board.add_image(name, image, self.step, dataformats="HWC")
+        originals = self.dataset.images[(held_out if len(held_out) else self.dataset.train)[:_HELD_OUT]]
+        reconstructions = self.inference.reconstruct(originals)
+        paired = journal.pairs(originals, reconstructions)[:_SHOWN]
+        self.journal.show(self.state.step, "samples", self.inference.sample(_SHOWN))
+        self.journal.show(self.state.step, "reconstructions", paired)
         if not len(held_out):
             return {}
-        error = float(np.square((originals.astype(np.float64) - reconstructions) / 255.0).mean())
-        self._judge(error)
+        error = float(pixels.mse(reconstructions, originals).mean())
+        self._update_best(error)
         return {"validation/mse": error}
 
-    def _judge(self, error: float) -> None:
-        """Keep a checkpoint of the autoencoder's best moment, by the held-out images alone."""
-        self.latest_error = (self.step, error)
-        if self.stage == 0 and (self.least_error is None or error < self.least_error[1]):
-            self.least_error = self.latest_error
+    def _update_best(self, error: float) -> None:
+        """Keep a checkpoint of the auto-encoder where its error on held-out images is the least so far."""
+        state = self.state
+        state.latest_error = (state.step, error)
+        if state.stage == 0 and (state.least_error is None or error < state.least_error[1]):
+            state.least_error = state.latest_error
             self._save(self.best, kept=1)
-
-
-def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
-    """One step of an optimiser down the sum of the terms, with gradients for its own parameters only."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    # Not autograd.grad: its gradients may lie in memory in another order than the parameters, as fused Adam forbids.
-    torch.stack(list(terms.values())).sum().backward(inputs=parameters)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def set_rates(optimizers: Mapping[str, torch.optim.Optimizer], rates: Mapping[str, float]) -> None:
-    """Give each optimiser its learning rate."""
-    for name, optimizer in optimizers.items():
-        for group in optimizer.param_groups:
-            group["lr"] = rates[name]

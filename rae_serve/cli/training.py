@@ -48,15 +48,25 @@ def train(
 
 
 @app.command()
-def recipes() -> None:
-    """List the recipes."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("recipe", "data", "steps", "description"):
-        table.add_column(column, justify="right" if column == "steps" else "left")
+def recipes(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A recipe's name, or a .toml file: show its keys.", show_default="all recipes"),
+    ] = None,
+) -> None:
+    """List the recipes, or the keys of one with their values and meanings."""
     recipe = training("recipe")
-    for name in recipe.names():
-        loaded = recipe.load(name)
-        table.add_row(name, loaded.data, f"{loaded.steps:,}", loaded.description)
+    if name is None:
+        table = Table(box=None, pad_edge=False)
+        for column in ("recipe", "data", "steps", "description"):
+            table.add_column(column, justify="right" if column == "steps" else "left")
+        for known in recipe.names():
+            loaded = recipe.load(known)
+            table.add_row(known, loaded.data, f"{loaded.steps:,}", loaded.description)
+    else:
+        table = Table("key", "value", "meaning", box=None, pad_edge=False)
+        for key in recipe.explain(recipe.load(name)):
+            table.add_row(key.name, "" if key.value is None else str(key.value), key.meaning)
     console.print(table)
 
 

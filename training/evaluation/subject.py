@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from rae_serve import noise
 from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Device, Engine
@@ -18,12 +17,10 @@ from rae_serve.errors import RaeServeError
 from rae_serve.manifest import MANIFEST
 from rae_serve.preprocessing import Preprocessing
 from training import checkpoint
-from training.inference import DecoderGraph, EncoderGraph, PriorGraph
+from training.inference import Inference
 from training.runs import RECORD, Run
 
 Codes = npt.NDArray[np.float32]  # [N, m]
-
-_BATCH: Final = 250
 
 
 class Subject(Protocol):
@@ -88,17 +85,9 @@ class RunSubject:
     """A run at one of its checkpoints, the latest unless told."""
 
     def __init__(self, run: Run, device: torch.device, path: Path | None = None) -> None:
-        model, state = run.load()
-        if path:
-            state = checkpoint.read(path)
-            model.load_state_dict(state.section("model"))
-        self._device = device
-        self._noise_dim = model.prior.noise_dim
-        self._graphs = {
-            "prior": PriorGraph(model).to(device).eval(),
-            "decoder": DecoderGraph(model).to(device).eval(),
-            "encoder": EncoderGraph(model).to(device).eval(),
-        }
+        state = checkpoint.read(path) if path else checkpoint.latest(run.path / checkpoint.CHECKPOINTS)
+        model = run.model_at(state).to(device)
+        self._inference = Inference(model, device)
         self.name = run.path.resolve().name
         self.step = state.step
         self.facts = {
@@ -117,20 +106,13 @@ class RunSubject:
         self.trained_dim = model.prior.latent_dim
 
     def latents(self, count: int, seed: int) -> Codes:
-        return self._run("prior", noise.normals(seed, 0, count, self._noise_dim))
+        return self._inference.latents(count, seed)
 
     def decode(self, latents: Codes) -> Pixels:
-        return self._run("decoder", latents)
+        return self._inference.decode(latents)
 
     def encode(self, images: Pixels) -> Codes:
-        return self._run("encoder", images)
-
-    @torch.no_grad()
-    def _run(self, name: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        graph = self._graphs[name]
-        parts = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-        found = [graph(torch.from_numpy(np.ascontiguousarray(part)).to(self._device)).cpu() for part in parts]
-        return torch.cat(found).contiguous().numpy()
+        return self._inference.encode(images)
 
 
 def load(path: Path, device: torch.device) -> Subject:
@@ -146,5 +128,5 @@ def load(path: Path, device: torch.device) -> Subject:
 def checkpoints(path: Path, device: torch.device) -> Iterator[RunSubject]:
     """A run at every checkpoint that it has kept; none of a bundle."""
     if (path / RECORD).is_file():
-        for state in sorted((path / "checkpoints").glob("step-*.json")):
-            yield RunSubject(Run.open(path), device, state)
+        for file in checkpoint.paths(path / checkpoint.CHECKPOINTS):
+            yield RunSubject(Run.open(path), device, file)

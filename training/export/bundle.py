@@ -1,4 +1,4 @@
-"""Checkpoint → bundle: three ONNX graphs, their manifest and golden arrays, checked against torch on the way."""
+"""Checkpoint to bundle: ONNX graphs, a manifest and golden arrays, checked against torch before they are written."""
 
 from __future__ import annotations
 
@@ -9,43 +9,56 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from rae_serve import bundle, noise, parity
-from rae_serve.arrays import Pixels
+from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
+from rae_serve.errors import RunError
 from rae_serve.manifest import SCHEMA_VERSION, Parity
-from training.autoencoder import Autoencoder, Pruning
-from training.export.graphs import IR_VERSION, OPSET, to_onnx
-from training.inference import (
+from training.autoencoder import Autoencoder, Exportable
+from training.export.graphs import (
+    IR_VERSION,
+    OPSET,
     DecoderGraph,
     EncoderGraph,
     GeneratorGraph,
     PriorGraph,
-    encode_all,
-    reconstruct,
+    to_onnx,
 )
+from training.inference import Inference
 from training.runs import Run
 
 QUANTILES: Final = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _GOLDEN_ROWS: Final = 64
+_CPU: Final = torch.device("cpu")
 
 
 def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best: bool = False) -> Bundle:
-    """Write a bundle of a run's latest checkpoint to the folder `out`, or of the one with the least held-out error.
+    """Write the bundle of a run to a new folder.
 
-    Of a masked model it holds what the mask leaves, unless `prune` is off.
+    Args:
+        run: The run.
+        out: The bundle's folder; it appears whole or not at all.
+        fused: Whether to add generator.onnx, prior and decoder in one graph.
+        prune: Whether to leave out the latent dimensions that a mask has closed.
+        best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
 
-    Raises BundleError where a graph differs from torch by more than rounding; `out` is then not there.
+    Raises:
+        RunError: The checkpoint's prior is not fitted.
+        BundleError: A graph differs from torch by more than rounding explains.
     """
     trained, state = run.load(best=best)
+    if not trained.prior.fitted:
+        raise RunError(_unfitted(run, best))
     images = run.reference()
-    codes = encode_all(trained, images, np.arange(len(images)), torch.device("cpu"))
+    codes = Inference(trained, _CPU).encode(images)
     mean = torch.from_numpy(codes.mean(axis=0))
-    pruning = trained.prune(mean) if prune else trained.whole()
-    model = pruning.model
+    exportable = trained.for_export(mean, prune=prune)
+    model = exportable.model
     facts = {
         "schema_version": SCHEMA_VERSION,
         "created_by": f"rae-serve {version('rae-serve')}",
@@ -56,7 +69,7 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
             "parameters": run.recipe.parameters,
         },
         "image": run.preprocessing.model_dump(),
-        "latent": _latent_facts(codes, pruning),
+        "latent": _latent_facts(codes, exportable),
         "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
         "training": run.training_facts(state),
         "precision": "float32",
@@ -64,7 +77,7 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
         "ir_version": IR_VERSION,
         "tolerance_grey_levels": 1,
     }
-    golden = _golden(trained, pruning, mean)
+    golden = _golden(trained, exportable, mean)
     examples = {
         "prior": (PriorGraph(model), "noise", golden["noise"], "latent"),
         "decoder": (DecoderGraph(model), "latent", golden["latent"], "image"),
@@ -77,54 +90,61 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
         for name, (graph, input_name, rows, output_name) in examples.items()
     }
     contents[bundle.GOLDEN] = _npz(golden)
-    cost = _pruning_cost(trained, model, images) if len(pruning.active) < codes.shape[1] else None
-    measured = _measured(facts, contents).model_copy(update={"pruning_grey_levels": cost})
+    cost = _pruning_cost(trained, model, images) if len(exportable.active) < codes.shape[1] else None
+    measured = _measure(facts, contents).model_copy(update={"pruning_grey_levels": cost})
     return bundle.write(out, facts | {"parity": measured}, contents)
 
 
+def _unfitted(run: Run, best: bool) -> str:
+    if best:
+        return (
+            f"{run.path}: the checkpoint of least held-out error comes from before the prior was fitted, so samples "
+            "would be noise; export the latest checkpoint, without --best"
+        )
+    return f"{run.path} is not finished: its prior is fitted at the end; go on with `rae-serve train … --resume`"
+
+
 def _pruning_cost(trained: Autoencoder, pruned: Autoencoder, images: Pixels) -> float:
-    """Mean |Δ| of reconstructions in grey levels, of the trained model against its active dimensions alone."""
-    cpu = torch.device("cpu")
-    difference = reconstruct(trained, images, cpu).astype(np.int64) - reconstruct(pruned, images, cpu)
-    return round(float(np.abs(difference).mean()), 4)
+    """Return the mean difference in grey levels between reconstructions of the trained and of the pruned model."""
+    whole, part = (Inference(model, _CPU).reconstruct(images).astype(np.int64) for model in (trained, pruned))
+    return round(float(np.abs(whole - part).mean()), 4)
 
 
-def _latent_facts(codes: np.ndarray, pruning: Pruning) -> dict[str, Any]:
-    trained_dim = codes.shape[1]
-    codes = codes[:, pruning.active].astype(np.float64)
+def _latent_facts(codes: Latents, exportable: Exportable) -> dict[str, Any]:
+    kept = codes[:, exportable.active].astype(np.float64)
     return {
-        "dim": codes.shape[1],
-        "trained_dim": trained_dim,
-        "active": pruning.active,
-        "mask": pruning.mask,
-        "mean": codes.mean(axis=0).round(6).tolist(),
-        "std": codes.std(axis=0).round(6).tolist(),
+        "dim": kept.shape[1],
+        "trained_dim": codes.shape[1],
+        "active": exportable.active,
+        "mask": exportable.mask,
+        "mean": kept.mean(axis=0).round(6).tolist(),
+        "std": kept.std(axis=0).round(6).tolist(),
         "quantile_levels": list(QUANTILES),
-        "quantiles": np.quantile(codes, QUANTILES, axis=0).round(6).tolist(),
+        "quantiles": np.quantile(kept, QUANTILES, axis=0).round(6).tolist(),
     }
 
 
 @torch.no_grad()
-def _golden(trained: Autoencoder, pruning: Pruning, mean: Tensor) -> dict[str, np.ndarray]:
-    """What the graphs must compute, by the model as it was trained, with dropped dimensions at their mean [m]."""
-    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, pruning.model.prior.noise_dim))
-    latent = PriorGraph(pruning.model)(rows)
+def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[str, npt.NDArray[Any]]:
+    """Return what the graphs must compute: the trained model's own results, with dropped dimensions at `mean` [m]."""
+    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, exportable.model.prior.noise_dim))
+    latent = PriorGraph(exportable.model)(rows)
     hard_masked = mean.repeat(len(latent), 1)
-    hard_masked[:, pruning.active] = latent
+    hard_masked[:, exportable.active] = latent
     image = DecoderGraph(trained)(hard_masked)
-    encoded = EncoderGraph(trained)(image)[:, pruning.active]
+    encoded = EncoderGraph(trained)(image)[:, exportable.active]
     arrays = {"noise": rows, "latent": latent, "image": image, "encoded": encoded}
     return {name: array.contiguous().numpy() for name, array in arrays.items()}
 
 
-def _npz(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
-def _measured(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Parity:
-    """The parity of a bundle that is not written yet; BundleError where it is worse than rounding explains."""
+def _measure(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Parity:
+    """Measure the parity of a bundle that is not written yet. Raises BundleError where it is out of tolerance."""
     unmeasured = Parity(batch_sizes=list(parity.BATCH_SIZES), prior=0.0, decoder_grey_levels=0, encoder=0.0)
     draft = Bundle(Path("draft"), bundle.describe({**facts, "parity": unmeasured}, contents), contents)
     engine = Engine(draft, device="cpu")

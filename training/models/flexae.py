@@ -1,30 +1,59 @@
-"""FlexAE: a deterministic auto-encoder whose prior is learned jointly with it (UAI 2021, arXiv 2006.05838)."""
+"""FlexAE: a deterministic auto-encoder whose prior is learned with it (UAI 2021)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Annotated, ClassVar
+from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
-from training.autoencoder import Autoencoder, Update
-from training.losses import gradient_penalty, sum_squared_error
-from training.networks import ImageShape, conv_decoder, conv_encoder, glorot, mlp
-from training.priors.generator import Generator
+from training.autoencoder import Autoencoder
+from training.losses import sum_squared_error
+from training.networks import ImageShape, conv_decoder, conv_encoder
+from training.optimizers import Update, adam
+from training.priors.generator import BETAS, Generator
+from training.priors.wrappers import Whitened
 
 
 class FlexAE(Autoencoder):
-    """E and D reconstruct; C measures the Wasserstein-1 distance of codes from G's samples; G and E shorten it.
+    """The encoder E and the decoder D reconstruct images; a generator G is the prior.
 
-    The λ of the paper's objective is nowhere in the authors' code: each loss has an optimiser of its own, and
-    the ratio of the learning rates plays λ's part. Defaults are the published settings for MNIST; `average` and
-    the further steps of the prior, which `prior_…` set, are ours and off unless a recipe asks for them.
+    https://arxiv.org/abs/2006.05838. A critic C measures the Wasserstein-1 distance between E's latents and G's
+    samples, and G and E shorten that distance. The paper's λ appears nowhere in the authors' code: every loss has its
+    own optimiser, and the ratio of the learning rates plays the part of λ.
+
+    The defaults are the published settings for MNIST. `average` and the further steps of the prior (`prior_…`) are
+    ours, and off unless a recipe asks for them.
+
+    Args:
+        latent_dim: Dimensions m of the latent space.
+        noise_dim: Dimensions m' of the prior's noise, at least latent_dim; the same as latent_dim unless given.
+        filters: Channels of the first convolution; the second has twice as many.
+        hidden: Width of the dense layers of encoder and decoder.
+        prior_hidden: Width of G's hidden layers.
+        prior_layers: Number of G's hidden layers. The capacity of G: too few cannot follow the latents, too many
+            memorise them.
+        critic_hidden: Width of the critic's hidden layers.
+        critic_layers: Number of the critic's hidden layers.
+        critic_steps: Critic updates for each auto-encoder update.
+        penalty: Weight of the critic's gradient penalty.
+        autoencoder_lr: Learning rate of the reconstruction.
+        critic_lr: Learning rate of the critic.
+        generator_lr: Learning rate of G.
+        encoder_lr: Learning rate by which E follows the critic. Higher values bring the latents closer to the prior
+            and make reconstructions worse.
+        average: Decay of the moving average of G's weights that samples come from; 0 for none.
+        prior_generator_lr: Learning rate of G in the further steps of the prior.
+        prior_critic_lr: Learning rate of the critic in the further steps.
+        prior_critic_steps: Critic updates for each further step.
+        prior_penalty: Weight of the gradient penalty in the further steps.
+        prior_whitened: Whether the further steps start at the Gaussian that fits the latents, in coordinates in which
+            that is N(0, I).
     """
 
-    # Of Adam; (0, 0.9) for all that play the game with the critic.
-    betas: ClassVar[dict[str, tuple[float, float]]] = {"autoencoder": (0.9, 0.999)}
+    prior: Generator | Whitened
 
     def __init__(
         self,
@@ -54,77 +83,61 @@ class FlexAE(Autoencoder):
         super().__init__()
         self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
-        self.prior = Generator(
-            latent_dim, noise_dim or latent_dim, prior_hidden, prior_layers, average=average, whitened=prior_whitened
+        generator = Generator(
+            latent_dim,
+            noise_dim or latent_dim,
+            prior_hidden,
+            prior_layers,
+            critic_hidden,
+            critic_layers,
+            average=average,
+            residual=prior_whitened,
+            critic_steps=prior_critic_steps,
+            penalty=prior_penalty,
+            generator_lr=prior_generator_lr,
+            critic_lr=prior_critic_lr,
         )
-        self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
+        self.prior = Whitened(generator) if prior_whitened else generator
         self.critic_steps = critic_steps
         self.penalty = penalty
-        self.prior_critic_steps = prior_critic_steps
-        self.prior_penalty = prior_penalty
         self.learning_rates = {
             "autoencoder": autoencoder_lr,
             "critic": critic_lr,
             "generator": generator_lr,
             "encoder": encoder_lr,
-            "prior_critic": prior_critic_lr,
-            "prior_generator": prior_generator_lr,
         }
+
+    @property
+    def generator(self) -> Generator:
+        """G and its critic. While E still learns, a whitened prior has not moved from G's own coordinates."""
+        inner = self.prior.prior if isinstance(self.prior, Whitened) else self.prior
+        assert isinstance(inner, Generator)
+        return inner
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parameters = {
-            "autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()],
-            "critic": self.critic.parameters(),
-            "generator": self.prior.network.parameters(),
-            "encoder": self.encoder.parameters(),
-            "prior_critic": self.critic.parameters(),
-            "prior_generator": self.prior.network.parameters(),
+        rates = self.learning_rates
+        autoencoder = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return {
+            "autoencoder": adam(autoencoder, rates["autoencoder"]),
+            "critic": adam(self.generator.critic_parameters(), rates["critic"], BETAS),
+            "generator": adam(self.generator.generator_parameters(), rates["generator"], BETAS),
+            "encoder": adam(self.encoder.parameters(), rates["encoder"], BETAS),
         }
-        return {name: self._adam(name, parameters[name]) for name in parameters}
-
-    def _adam(self, name: str, parameters: Iterable[Tensor]) -> torch.optim.Adam:
-        betas = self.betas.get(name, (0.0, 0.9))
-        return torch.optim.Adam(parameters, lr=self.learning_rates[name], betas=betas, eps=1e-8, fused=True)
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        yield self._reconstruction(next(batches))
+        yield self._reconstruct(next(batches))
         for _ in range(self.critic_steps):
             x = next(batches)
-            noise = self.prior.noise(len(x))
-            yield "critic", self._critic_terms(self.codes(x), noise, self.penalty)
-        yield from self._matching(x, noise)
+            noise = self.generator.noise(len(x))
+            yield "critic", self.generator.critic_terms(self.codes(x), noise, self.penalty)
+        yield from self._match(x, noise)
 
-    def start_prior(self, codes: Tensor) -> None:
-        """Where the prior is to be whitened, it and the critic start afresh, at the Gaussian of the codes."""
-        if self.prior.whitened:
-            self.prior.start_at(codes)
-            glorot(self.critic)
-
-    def prior_updates(self, codes: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        """Generator and critic go on against codes that no longer move, in the prior's own coordinates.
-
-        Ours, not the paper's: what the prior lacks after the joint training is steps, and here they are cheap.
-        """
-        for _ in range(self.prior_critic_steps):
-            real = self.prior.whiten(next(codes))
-            noise = self.prior.noise(len(real))
-            yield "prior_critic", self._critic_terms(real, noise, self.prior_penalty)
-        yield "prior_generator", {"adversarial": -self.critic(self.prior.white(noise)).mean()}
-        self.prior.update_average()
-
-    def _reconstruction(self, x: Tensor) -> Update:
+    def _reconstruct(self, x: Tensor) -> Update:
         return "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
 
-    def _critic_terms(self, real: Tensor, noise: Tensor, penalty: float) -> dict[str, Tensor]:
-        """The Wasserstein-1 distance by the critic's sign, `real` being codes, and the gradient penalty."""
-        fake = self.prior.white(noise).detach()
-        return {
-            "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
-            "penalty": penalty * gradient_penalty(self.critic, real, fake),
-        }
-
-    def _matching(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
-        """Generator and encoder approach each other, on the last critic step's images and noise."""
-        yield "generator", {"adversarial": -self.critic(self.prior.white(noise)).mean()}
-        self.prior.update_average()
-        yield "encoder", {"adversarial": self.critic(self.codes(x, gradient=True)).mean()}
+    def _match(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
+        """Bring G and E closer to each other, on the images and the noise of the last critic update."""
+        generator = self.generator
+        yield "generator", generator.generator_terms(noise)
+        generator.update_average()
+        yield "encoder", {"adversarial": generator.critic(self.codes(x, gradient=True)).mean()}

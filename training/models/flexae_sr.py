@@ -1,28 +1,34 @@
-"""FlexAE-SR: FlexAE whose decoded latent interpolations an image critic finds real (UAI 2021, arXiv 2006.05838)."""
+"""FlexAE-SR: FlexAE with a smoothness regulariser (UAI 2021)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from training.autoencoder import Update
 from training.losses import gradient_penalty
 from training.models.flexae import FlexAE
 from training.networks import ImageShape, conv_critic
+from training.optimizers import Update, adam
+
+_BETAS: Final = (0.5, 0.9)  # Adam's, for the image critic and for the smoothing of encoder and decoder
 
 
 class FlexAESR(FlexAE):
-    """FlexAE, and K, which tells images from x̃ = D(a·E(x) + (1 − a)·E(x')), a ~ U(0, 1) one a sample.
+    """FlexAE, and an image critic K that must not tell decoded interpolations from images.
 
-    The second images x' are those of the same batch in reverse. What the sources leave open: K has the width of
-    the encoder, Glorot-normal weights, and sees each critic step's own batch.
+    https://arxiv.org/abs/2006.05838. An interpolation is x̃ = D(a·E(x) + (1 − a)·E(x')), with a ~ U(0, 1) for each
+    sample. Where the sources are silent: the second images x' are those of the same batch in reverse, and K has the
+    width of the encoder, Glorot-normal weights, and the batch of the critic update beside it.
+
+    Args:
+        image_critic_lr: Learning rate of the image critic.
+        image_penalty: Weight of the image critic's gradient penalty.
+        smoothing_lr: Learning rate by which encoder and decoder follow the image critic.
     """
-
-    betas = FlexAE.betas | {"image_critic": (0.5, 0.9), "smoothing": (0.5, 0.9)}
 
     def __init__(
         self,
@@ -39,19 +45,20 @@ class FlexAESR(FlexAE):
         self.learning_rates |= {"image_critic": image_critic_lr, "smoothing": smoothing_lr}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        rates = self.learning_rates
         autoencoder = [*self.encoder.parameters(), *self.decoder.parameters()]
         return super().optimizers() | {
-            "image_critic": self._adam("image_critic", self.image_critic.parameters()),
-            "smoothing": self._adam("smoothing", autoencoder),
+            "image_critic": adam(self.image_critic.parameters(), rates["image_critic"], _BETAS),
+            "smoothing": adam(autoencoder, rates["smoothing"], _BETAS),
         }
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        yield self._reconstruction(next(batches))
+        yield self._reconstruct(next(batches))
         for _ in range(self.critic_steps):
             x = next(batches)
-            noise = self.prior.noise(len(x))
-            yield "critic", self._critic_terms(self.codes(x), noise, self.penalty)
-            between = self.interpolates(x)
+            noise = self.generator.noise(len(x))
+            yield "critic", self.generator.critic_terms(self.codes(x), noise, self.penalty)
+            between = self.interpolate(x)
             yield (
                 "image_critic",
                 {
@@ -59,11 +66,11 @@ class FlexAESR(FlexAE):
                     "penalty": self.image_penalty * gradient_penalty(self.image_critic, x, between),
                 },
             )
-        yield "smoothing", {"adversarial": -self.image_critic(self.interpolates(x, gradient=True)).mean()}
-        yield from self._matching(x, noise)
+        yield "smoothing", {"adversarial": -self.image_critic(self.interpolate(x, gradient=True)).mean()}
+        yield from self._match(x, noise)
 
-    def interpolates(self, x: Tensor, *, gradient: bool = False) -> Tensor:
-        """Decoded latents between those of each image and of another in the batch, [B, C, H, W]."""
+    def interpolate(self, x: Tensor, *, gradient: bool = False) -> Tensor:
+        """Decode latents between those of each image and of another image of the batch, [B, C, H, W]."""
         codes = self.codes(x, gradient=gradient)
         mix = torch.rand(len(x), 1, device=x.device)
         return self.images(mix * codes + (1.0 - mix) * codes.flip(0), gradient=gradient)

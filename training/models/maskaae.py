@@ -1,45 +1,62 @@
-"""MaskAAE: an adversarial auto-encoder that masks its spurious latent dimensions (UAI 2020, arXiv 1912.04564)."""
+"""MaskAAE: an adversarial auto-encoder that masks the latent dimensions it does not need (UAI 2020)."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from rae_serve.errors import RunError
-from training.autoencoder import Autoencoder, Pruning, Update
+from training.autoencoder import Autoencoder, Exportable
 from training.losses import binary_cross_entropy, gradient_penalty
 from training.networks import ImageShape, conv_decoder, conv_encoder, mlp, mlp_decoder, mlp_encoder
-from training.optimizers import TensorFlowRMSprop
+from training.optimizers import TensorFlowRMSprop, Update
 from training.priors.standard_normal import StandardNormal
 
-ACTIVE = 0.1  # a dimension is active where its α is at least this
-# Deviation of the codes below which, at the end, a dimension has lost the prior's. To stretch those of 0.6 or 0.7 as
-# well made digits worse (docs/evaluation.md).
-NARROW = 0.5
-LEAST_DEVIATION = 1e-3  # what stretches codes further would stretch their rounding
-PUBLISHED_DIM = 48  # m of the published settings for MNIST
+ACTIVE: Final = 0.1  # a dimension is active where its α is at least this
+# Latents of an active dimension with a smaller standard deviation than this no longer match the prior.
+NARROW: Final = 0.5
+LEAST_DEVIATION: Final = 1e-3  # stretching still narrower latents would only stretch their rounding errors
+PUBLISHED_DIM: Final = 48  # m of the published settings for MNIST
+_FINISHING_BATCHES: Final = 50  # thousands of latents: their deviation is known within one or two percent
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class MaskAAE(Autoencoder):
-    """An AAE with a mask α = 1 − exp(−M), M ≥ 0, on its latents: D and C see α⊙E(x), the prior is α⊙n.
+    """An AAE with a mask α = 1 − exp(−M), M ≥ 0: decoder and critic see α⊙E(x), and the prior is α⊙n, n ~ N(0, I).
 
-    Latents are E(x), unmasked, and match n ~ N(0, I); `decode` masks them. Defaults are the published settings
-    for MNIST. The schedule is in fractions, so that it shrinks with the run: `warmup`, ours, is the part of the run
-    before the mask begins to move (a mask that outruns its autoencoder closes on dimensions which that would have
-    come to need), and `period`, R of the paper, is a part of what follows. With `masked` off it is the AAE of the
-    same critic. `weight_decay`, ours too, is of the autoencoder's update; TensorFlowRMSprop says how.
+    https://arxiv.org/abs/1912.04564. Latents are E(x), unmasked, and match N(0, I); `decode` masks them. The defaults
+    are the published settings for MNIST. The schedule is in fractions of the run, to fit a run of any length.
 
-    `variance_penalty` is of the mean over dimensions where m is 48, as published. From other m a dimension weighs the
-    same, not 1/m: the fewer there are, the harder a mean bears on each, and what stayed open would follow m.
-
-    Networks for other data than MNIST are unknown; `network = "conv"` takes FlexAE's, the decoder without batch norm.
+    Args:
+        latent_dim: Dimensions m of the latent space before masking. Start with more than the data need.
+        masked: Whether there is a mask. Without it, the model is an AAE with the same critic.
+        network: Encoder and decoder: "mlp" as published for MNIST, or "conv" as FlexAE's, with no batch norm in the
+            decoder. The authors' networks for other data are unknown.
+        filters: Channels of the first convolution of "conv"; the second has twice as many.
+        hidden: Width of the hidden layers of encoder and decoder.
+        layers: Number of the hidden layers of "mlp".
+        critic_hidden: Width of the critic's hidden layers.
+        critic_layers: Number of the critic's hidden layers.
+        critic_steps: Critic updates for each auto-encoder update.
+        penalty: Weight of the critic's gradient penalty.
+        variance_penalty: Weight of the variance of the latents in closed dimensions, as a mean over 48 dimensions
+            whatever m is. Higher values shrink the latents of half-open dimensions, and samples get worse.
+        mask_reconstruction: Weight of the reconstruction in the mask's update. Higher values keep more dimensions.
+        polarisation_cap: Largest weight of the term that pushes each α to 0 or 1.
+        period: R of the paper, as a fraction of the run after the warm-up. The push doubles every 4R, and at 5R the
+            auto-encoder and the mask slow down. Lower values settle the mask sooner.
+        warmup: Fraction of the run before the mask begins to move. Ours: a mask that moves too early closes
+            dimensions that the auto-encoder would have needed.
+        autoencoder_lr: Learning rate of the reconstruction.
+        critic_lr: Learning rate of the critic.
+        encoder_lr: Learning rate by which the encoder follows the critic.
+        mask_lr: Learning rate of the mask.
+        weight_decay: Decoupled weight decay of the auto-encoder's update. Ours.
     """
 
     def __init__(
@@ -73,7 +90,7 @@ class MaskAAE(Autoencoder):
             self.decoder = mlp_decoder(image_shape, latent_dim, hidden, layers)
         else:
             self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-            # A batch norm would undo any factor that all of α share, so that nothing would keep the mask open.
+            # Batch norm would undo a factor that all α share, and then nothing would keep the mask open.
             self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, normalised=False)
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
         self.prior = StandardNormal(latent_dim)
@@ -96,12 +113,12 @@ class MaskAAE(Autoencoder):
 
     @property
     def mask(self) -> Tensor:
-        """α of every dimension, [m], from 0 to 1."""
+        """α of every dimension, [m], from 0 to 1; all 1 without a mask."""
         return 1.0 - torch.exp(-self.depth) if self.masked else torch.ones_like(self.depth)
 
     @property
     def active(self) -> list[int]:
-        """The dimensions that the mask leaves open."""
+        """The dimensions whose α is at least ACTIVE."""
         return torch.nonzero(self.mask >= ACTIVE).flatten().tolist()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
@@ -123,17 +140,17 @@ class MaskAAE(Autoencoder):
         }
 
     def rate(self, optimizer: str, progress: float) -> float:
-        """At 5R autoencoder and mask slow down to a fifth.
+        """Slow the auto-encoder and the mask down to a fifth at 5R.
 
-        The authors scale the loss instead, which RMSProp all but ignores.
+        The authors scale the loss instead, but RMSProp is nearly independent of the scale of a loss.
         """
         late = self._mask_progress(progress) >= 5.0 * self.period
         return 0.2 if late and optimizer in ("autoencoder", "mask") else 1.0
 
     def polarisation(self, progress: float) -> float:
-        """The weight c of Σ|α(1 − α)|: 2/m, doubled every 4R, up to its cap."""
+        """Return the weight c of Σ|α(1 − α)|: 2/m at first, doubled every 4R up to its cap."""
         doublings = int(self._mask_progress(progress) / (4.0 * self.period))
-        # A short period comes to more doublings than a float holds.
+        # With a short period there are more doublings than a float can hold.
         return min(2.0 / len(self.depth) * 2.0 ** min(doublings, 1000), self.polarisation_cap)
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
@@ -166,15 +183,16 @@ class MaskAAE(Autoencoder):
 
     @torch.no_grad()
     def finish(self, batches: Iterator[Tensor]) -> None:
-        """Stretch the codes of the active dimensions that have lost the prior's variance, and undo it in the decoder.
+        """Stretch the narrow latents of active dimensions to the prior's variance, and undo it in the decoder.
 
-        Ours. A dimension that the mask leaves half open can end with codes far narrower than N(0, 1), for the critic
-        sees α times them; generations are then ruined, not reconstructions. With E's row over their deviation σ and
-        D's column times σ every image is reconstructed as before, and the prior fits the codes.
+        Ours. A half-open dimension can end with latents far narrower than N(0, 1), because the critic sees α times
+        them. Then generated images are bad although reconstructions are good. With the encoder's row divided by the
+        deviation σ and the decoder's column multiplied by σ, reconstructions stay the same and the latents match the
+        prior.
         """
         if not self.masked:
             return
-        codes = torch.cat([self.codes(next(batches)) for _ in range(50)])  # thousands: σ within a hundredth or two
+        codes = torch.cat([self.codes(next(batches)) for _ in range(_FINISHING_BATCHES)])
         mean, deviation = codes.mean(dim=0), codes.std(dim=0)
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)
@@ -187,29 +205,28 @@ class MaskAAE(Autoencoder):
     def decode(self, latents: Tensor) -> Tensor:
         return self.decoder(self.mask * latents)
 
-    def images(self, latents: Tensor, *, gradient: bool = False) -> Tensor:
-        return super().images(self.mask * latents, gradient=gradient)
-
     def diagnostics(self) -> dict[str, Any]:
-        """The number of active dimensions, and α of each."""
+        """Return the number of active dimensions, and α of every dimension."""
         if not self.masked:
             return {}
         return {"active": len(self.active), "mask": [round(alpha, 4) for alpha in self.mask.tolist()]}
 
-    def whole(self) -> Pruning:
-        return replace(super().whole(), mask=self.mask.tolist())
+    def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
+        """Return the model on its active dimensions alone, without a mask.
 
-    def prune(self, mean: Tensor) -> Pruning:
-        """The same model on its active dimensions S alone; `mean` [m] is of the codes.
+        The encoder keeps the active rows of its last layer, and the decoder the active columns of its first, with α
+        multiplied into them. What the other dimensions contribute on average goes into the decoder's bias.
 
-        The encoder keeps rows S of its last layer, the decoder columns S of its first, with α folded in; what
-        the dropped dimensions contribute on average goes into its bias, so no mask is left.
+        Raises:
+            RunError: No dimension is active.
         """
+        if not prune or not self.masked:
+            return Exportable(self, list(range(len(self.depth))), self.mask.tolist())
         active = self.active
         if not active:
             raise RunError(
-                "the mask has closed every dimension, which leaves nothing to export; --best takes the checkpoint "
-                "with the least error on held-out images"
+                "the mask has closed every dimension, so there is nothing to export; --best exports the checkpoint "
+                "with the least error on held-out images instead"
             )
         dropped = [i for i in range(len(self.depth)) if i not in active]
         pruned = copy.deepcopy(self)
@@ -221,7 +238,7 @@ class MaskAAE(Autoencoder):
         first.in_features = last.out_features = len(active)
         pruned.prior = StandardNormal(len(active))
         pruned.masked, pruned.depth = False, nn.Parameter(torch.ones(len(active)))
-        return Pruning(pruned, active, self.mask.tolist())
+        return Exportable(pruned, active, self.mask.tolist())
 
     def _mask_terms(self, x: Tensor, progress: float) -> dict[str, Tensor]:
         codes, noise = self.codes(x), self.prior.noise(len(x))
@@ -234,7 +251,7 @@ class MaskAAE(Autoencoder):
         }
 
     def _spurious_variance(self, codes: Tensor) -> Tensor:
-        """Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48: the unmasked codes' variance where the mask closes."""
+        """Return the variance of the latents that the mask closes: Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48."""
         deviation = (codes.mean(dim=0) - codes).square().mean(dim=0)
         return (deviation * torch.exp(-10.0 * self.mask.detach().square())).sum() / PUBLISHED_DIM
 

@@ -1,20 +1,66 @@
-"""Priors: each owns its sampling (a deterministic function of noise) and its fit, so that both are saved."""
+"""The base of all priors."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from training.optimizers import Update
+
+Role = Literal["gaussian", "choice"]
+
 
 class Prior(nn.Module):
-    """A distribution of latents [B, latent_dim] as a function of noise ~ N(0, I), [B, noise_dim]."""
+    """A distribution of latents, sampled by a deterministic function of noise.
 
-    def __init__(self, latent_dim: int, noise_dim: int) -> None:
+    `forward` maps noise [B, noise_dim], every entry ~ N(0, 1), to latents [B, latent_dim]. It is what is exported, so
+    it uses only operations that give the same result on every ONNX runtime.
+
+    A prior that is trained together with its auto-encoder needs nothing else. One that is fitted to the latents of a
+    finished auto-encoder does so in `start`, and may go on by gradient steps in `updates`.
+
+    Args:
+        latent_dim: Dimensions m of a latent.
+        roles: What each column of the noise does: "gaussian" columns move a latent, and temperature and interpolation
+            act on them; a "choice" column selects a component, and nothing may mix two of its values.
+    """
+
+    def __init__(self, latent_dim: int, roles: Sequence[Role]) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.noise_dim = noise_dim
-        self.roles = ["gaussian"] * noise_dim
+        self.roles = list(roles)
+
+    @property
+    def noise_dim(self) -> int:
+        """Columns of the noise."""
+        return len(self.roles)
+
+    @property
+    def fitted(self) -> bool:
+        """Whether the prior can be used as it is; False where it still waits for `start`."""
+        return True
 
     def noise(self, count: int) -> Tensor:
-        """Fresh noise [count, noise_dim] on the model's device, for training."""
-        return torch.randn(count, self.noise_dim, device=next(self.parameters()).device)
+        """Draw noise [count, noise_dim] from torch's random generator, on the prior's device."""
+        device = next(chain(self.parameters(), self.buffers())).device
+        return torch.randn(count, self.noise_dim, device=device)
+
+    def start(self, latents: Tensor) -> None:
+        """Prepare the prior for latents [N, latent_dim] of the finished auto-encoder, once, before any `updates`."""
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Return a fresh optimiser for each name that `updates` yields."""
+        return {}
+
+    def updates(self, latents: Iterator[Tensor], progress: float) -> Iterator[Update]:
+        """Yield the updates of one further step of the prior alone.
+
+        Args:
+            latents: Endless batches [B, latent_dim] of the finished auto-encoder.
+            progress: How much of these steps is done, from 0 to 1.
+        """
+        yield from ()

@@ -1,24 +1,46 @@
-"""The learned prior."""
+"""P-GEN, the prior of FlexAE: a network from noise to latents, trained against a critic."""
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Iterator
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from rae_serve.errors import InvalidInput
-from training.networks import mlp
+from training.losses import gradient_penalty
+from training.networks import glorot, mlp
+from training.optimizers import Update, adam
 from training.priors.base import Prior
+from training.priors.wrappers import Averaged
+
+BETAS: Final = (0.0, 0.9)  # Adam's, for everything that plays against a critic with a gradient penalty
 
 
 class Generator(Prior):
-    """P-GEN, the learned prior of FlexAE: an MLP from noise to latents (2006.05838).
+    """An MLP G from noise to latents, and the critic C that tells latents from G's samples.
 
-    With `average` > 0, evaluation uses an exponential moving average of the weights, of that decay a step.
-    With `whitened` latents are shift + scale·(n + MLP(n)), n being the first noise and scale triangular: μ and
-    the Cholesky factor of the covariance of some codes after `start_at`, 0 and I before.
-    Raises InvalidInput where noise_dim < latent_dim: the theory asks for m' ≥ m, else the prior has no density.
+    https://arxiv.org/abs/2006.05838. The critic belongs to the prior, so that the prior can be trained further on the
+    latents of a finished auto-encoder. That training is ours; the paper trains G together with the auto-encoder only.
+
+    Args:
+        latent_dim: Dimensions m of a latent.
+        noise_dim: Dimensions m' of the noise, at least latent_dim: with fewer, the prior has no density.
+        hidden: Width of G's hidden layers.
+        layers: Number of G's hidden layers.
+        critic_hidden: Width of the critic's hidden layers.
+        critic_layers: Number of the critic's hidden layers.
+        average: Decay of the moving average of G's weights that evaluation uses; 0 for none.
+        residual: Whether latents are noise + G(noise), so that the prior starts near N(0, I), and begins anew, at
+            exactly N(0, I), with the further steps.
+        critic_steps: Critic steps for each further step of G.
+        penalty: Weight of the gradient penalty in the further steps.
+        generator_lr: Adam's learning rate of G in the further steps.
+        critic_lr: Adam's learning rate of the critic in the further steps.
+
+    Raises:
+        InvalidInput: noise_dim is smaller than latent_dim.
     """
 
     def __init__(
@@ -27,63 +49,91 @@ class Generator(Prior):
         noise_dim: int,
         hidden: int,
         layers: int,
+        critic_hidden: int,
+        critic_layers: int,
         *,
         average: float = 0.0,
-        whitened: bool = False,
+        residual: bool = False,
+        critic_steps: int = 1,
+        penalty: float = 1.0,
+        generator_lr: float = 5e-4,
+        critic_lr: float = 2e-4,
     ) -> None:
-        super().__init__(latent_dim, noise_dim)
+        super().__init__(latent_dim, ["gaussian"] * noise_dim)
         if noise_dim < latent_dim:
             raise InvalidInput(
                 "noise_dim",
                 f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}",
             )
-        self.network = mlp(noise_dim, latent_dim, hidden, layers)
-        self.whitened = whitened
-        if whitened:
-            self.register_buffer("shift", torch.zeros(latent_dim))
-            self.register_buffer("scale", torch.eye(latent_dim))
-        self.average = average
-        if average:
-            self.averaged = copy.deepcopy(self.network).requires_grad_(False)
-            self.register_buffer("averaged_steps", torch.zeros((), dtype=torch.int64))
+        network = mlp(noise_dim, latent_dim, hidden, layers)
+        self.network = Averaged(network, average) if average else network
+        self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
+        self.residual = residual
+        self.critic_steps = critic_steps
+        self.penalty = penalty
+        self.learning_rates = {"prior_critic": critic_lr, "prior_generator": generator_lr}
 
     def forward(self, noise: Tensor) -> Tensor:
-        white = self.white(noise)
-        return self.shift + white @ self.scale.T if self.whitened else white
-
-    def white(self, noise: Tensor) -> Tensor:
-        """Latents of noise, whitened where the prior is."""
-        output = (self.network if self.training or not self.average else self.averaged)(noise)
-        return noise[:, : self.latent_dim] + output if self.whitened else output
-
-    def whiten(self, latents: Tensor) -> Tensor:
-        """Any latents [B, latent_dim] in the coordinates of `white`."""
-        if not self.whitened:
-            return latents
-        return torch.linalg.solve_triangular(self.scale, (latents - self.shift).T, upper=False).T
+        output: Tensor = self.network(noise)
+        return noise[:, : self.latent_dim] + output if self.residual else output
 
     @torch.no_grad()
-    def start_at(self, codes: Tensor) -> None:
-        """Become the Gaussian of codes [N, latent_dim], whatever was learned before; only where whitened."""
-        covariance = torch.cov(codes.double().T).reshape(self.scale.shape)
-        # A dimension that the encoder leaves unused has no variance, and none has any where all images are one.
-        least = (1e-6 * covariance.diagonal().mean()).clamp(min=1e-12)
-        self.shift.copy_(codes.mean(dim=0))
-        self.scale.copy_(torch.linalg.cholesky(covariance + least * torch.eye(len(covariance), device=codes.device)))
-        last = self.network[-1]
+    def start(self, latents: Tensor) -> None:
+        """Begin anew at N(0, I) with a fresh critic where the prior is residual; otherwise keep what was learned."""
+        if not self.residual:
+            return
+        last = self._trained_network[-1]
         last.weight.zero_()
         last.bias.zero_()
-        if self.average:
-            self.averaged.load_state_dict(self.network.state_dict())
-            self.averaged_steps.zero_()
+        if isinstance(self.network, Averaged):
+            self.network.restart()
+        glorot(self.critic)
 
-    @torch.no_grad()
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        parameters = {"prior_critic": self.critic_parameters(), "prior_generator": self.generator_parameters()}
+        return {name: adam(parameters[name], lr, BETAS) for name, lr in self.learning_rates.items()}
+
+    def updates(self, latents: Iterator[Tensor], progress: float) -> Iterator[Update]:
+        for _ in range(self.critic_steps):
+            real = next(latents)
+            noise = self.noise(len(real))
+            yield "prior_critic", self.critic_terms(real, noise, self.penalty)
+        yield "prior_generator", self.generator_terms(noise)
+        self.update_average()
+
+    def critic_terms(self, real: Tensor, noise: Tensor, penalty: float) -> dict[str, Tensor]:
+        """Return the critic's loss: the negative Wasserstein-1 distance, and the gradient penalty.
+
+        Args:
+            real: Latents [B, latent_dim] of images, which the critic scores high.
+            noise: Noise [B, noise_dim], from which G makes what the critic scores low.
+            penalty: Weight of the gradient penalty.
+        """
+        fake = self(noise).detach()
+        return {
+            "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
+            "penalty": penalty * gradient_penalty(self.critic, real, fake),
+        }
+
+    def generator_terms(self, noise: Tensor) -> dict[str, Tensor]:
+        """Return the loss by which G raises the critic's score of its samples."""
+        return {"adversarial": -self.critic(self(noise)).mean()}
+
     def update_average(self) -> None:
-        """Take the weights of this step into their average. The first steps weigh more, lest chance stays in it."""
-        if not self.average:
-            return
-        self.averaged_steps += 1
-        steps = int(self.averaged_steps)
-        weight = max(1.0 - self.average, 9.0 / (9.0 + steps))
-        for averaged, current in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
-            averaged.lerp_(current, weight)
+        """Take the weights of this step into their average, where there is one."""
+        if isinstance(self.network, Averaged):
+            self.network.update()
+
+    def generator_parameters(self) -> list[Tensor]:
+        """Return the trained parameters of G."""
+        return list(self._trained_network.parameters())
+
+    def critic_parameters(self) -> list[Tensor]:
+        """Return the parameters of the critic."""
+        return list(self.critic.parameters())
+
+    @property
+    def _trained_network(self) -> torch.nn.Sequential:
+        network = self.network.network if isinstance(self.network, Averaged) else self.network
+        assert isinstance(network, torch.nn.Sequential)
+        return network

@@ -1,4 +1,4 @@
-"""The fixed prior."""
+"""The fixed prior N(0, I)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from training.priors.base import Prior
 
 
 class StandardNormal(Prior):
-    """N(0, I): latents are the noise itself."""
+    """N(0, I): the latents are the noise itself."""
 
     def __init__(self, latent_dim: int) -> None:
-        super().__init__(latent_dim, latent_dim)
-        self.register_buffer("_where", torch.zeros(0), persistent=False)  # follows the model to its device
-
-    def noise(self, count: int) -> Tensor:
-        return torch.randn(count, self.noise_dim, device=self._where.device)
+        super().__init__(latent_dim, ["gaussian"] * latent_dim)
+        self.register_buffer("_device", torch.zeros(0), persistent=False)  # follows the model to its device
 
     def forward(self, noise: Tensor) -> Tensor:
         return noise

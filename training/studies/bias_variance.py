@@ -8,7 +8,7 @@ Fréchet distances of its reconstructions and its generations from the test imag
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from matplotlib.figure import Figure
 
@@ -17,6 +17,7 @@ from training.evaluation.features.extractors import Network, features, network
 from training.evaluation.metrics.distances import frechet_distance, precision_recall
 from training.evaluation.metrics.memorisation import memorisation, nearest
 from training.evaluation.subject import RunSubject
+from training.models.flexae import FlexAE
 from training.recipe import Recipe
 from training.runs import Run
 from training.studies.study import Study, recipe
@@ -89,7 +90,7 @@ def _measured(run: Run, study: Study, test: Pixels, look: Network) -> dict[str, 
     train = features(look, dataset.images[dataset.train])
     copied = memorisation(nearest(generated, train).distance, nearest(reference, train).distance)
     return {
-        "parameters": sum(weights.numel() for weights in model.prior.parameters()),
+        "parameters": sum(weights.numel() for weights in cast(FlexAE, model).generator.generator_parameters()),
         "reconstruction": frechet_distance(reconstructed, reference),
         "generation": frechet_distance(generated, reference),
         "precision": precision_recall(generated, reference).precision,

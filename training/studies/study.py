@@ -59,8 +59,7 @@ class Study:
         if (path / RECORD).exists():
             run = Run.open(path)
             run.require_same(recipe, dataset)
-            if any((path / "checkpoints").glob("step-*.json")):
-                trainer.resume()
+            trainer.resume()
         else:
             run = Run.create(path, recipe, dataset, self.source or recipe.data)
         if not trainer.finished:

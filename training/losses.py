@@ -77,7 +77,8 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     between = (fake + mix * (real - fake)).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
+    norms: Tensor = gradient.flatten(1).norm(dim=1)
+    return (norms - 1.0).square().mean()
 
 
 def _cross_entropy(reconstruction: Tensor, x: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:

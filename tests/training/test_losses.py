@@ -14,11 +14,6 @@ from training.losses import (
 )
 
 
-@pytest.fixture(autouse=True)
-def _seed() -> None:
-    torch.manual_seed(0)
-
-
 def test_sum_squared_error_sums_pixels_and_averages_images():
     x = torch.zeros(2, 1, 2, 2)
     reconstruction = torch.stack([torch.full((1, 2, 2), 0.5), torch.zeros(1, 2, 2)])

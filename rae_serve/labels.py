@@ -19,7 +19,8 @@ from rae_serve.errors import InvalidInput
 from rae_serve.preprocessing import Preprocessing, read_picture
 
 MAX_IMAGES: Final = 20_000  # evenly spaced where there are more: means of codes change little beyond
-_TORCHVISION_FOLDERS: Final = {
+# The folder that torchvision keeps inside the root of each data set.
+TORCHVISION_FOLDERS: Final = {
     "mnist": "MNIST",
     "fashion-mnist": "FashionMNIST",
     "cifar10": "cifar-10-batches-py",
@@ -102,7 +103,7 @@ def read(data: str, table: Path | None, known_as: str, named: Callable[[], Any])
     if folder.is_dir():
         if table is not None:
             return from_table(table, folder)
-        if not (folder / _TORCHVISION_FOLDERS.get(known_as, " ")).is_dir():
+        if not (folder / TORCHVISION_FOLDERS.get(known_as, " ")).is_dir():
             return from_folders(folder)
     elif table is not None:
         raise InvalidInput("data", f"with --labels it must be a folder of images, not {data!r}")

@@ -1,9 +1,9 @@
-"""What needs torch: data, models, the one training loop, and the exporter to bundles."""
+"""Training, evaluation and export of models: all that needs torch."""
 
 import os
 
-# GNU's OpenMP reads it when torch is loaded. Its threads usually look for work 300,000 times before they sleep: where
-# another process wants the cores, that is the time of the very thread that they wait for, at every operation. So few
-# cost little where nothing else runs (benchmarks/shared_cores.py).
+# GNU's OpenMP, which torch loads, reads this variable once. By default an idle thread checks for work 300,000 times
+# before it sleeps, and takes its core from any process that has work to do. With 1,000 checks, two trainings at once
+# are at least twice as fast, and one alone is hardly slower. To measure it: python -m benchmarks.shared_cores
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}:
     os.environ["GOMP_SPINCOUNT"] = "1000"

@@ -1,33 +1,92 @@
-"""Losses as pure functions. B images [B, C, H, W] in [0, 1]; latents [B, m]; every result is a scalar."""
+"""Losses as pure functions of images [B, C, H, W] in [0, 1] and latents [B, m]. Every loss is a scalar tensor."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 
 def sum_squared_error(reconstruction: Tensor, x: Tensor) -> Tensor:
-    """Σ over pixels of (x̂ − x)², batch mean: the reconstruction term of FlexAE (2006.05838)."""
+    """Return (x̂ − x)², summed over pixels and averaged over the batch: FlexAE's reconstruction loss.
+
+    https://arxiv.org/abs/2006.05838
+    """
     return torch.nn.functional.mse_loss(reconstruction, x, reduction="sum") / len(x)
 
 
 def binary_cross_entropy(reconstruction: Tensor, x: Tensor) -> Tensor:
-    """Mean over batch and pixels of −x ln x̂ − (1 − x) ln(1 − x̂), x̂ in [0, 1]: MaskAAE's term (1912.04564).
+    """Return −x ln x̂ − (1 − x) ln(1 − x̂), averaged over pixels and batch: MaskAAE's reconstruction loss.
 
-    NaN gives NaN, by which a trainer knows that it diverged; torch's own raises RuntimeError, on CUDA for good.
+    https://arxiv.org/abs/1912.04564
     """
-    finite = reconstruction.nan_to_num(nan=0.5)
-    return torch.nn.functional.binary_cross_entropy(finite, x) + 0.0 * reconstruction.mean()
+    return _cross_entropy(reconstruction, x, "mean")
+
+
+def sum_binary_cross_entropy(reconstruction: Tensor, x: Tensor) -> Tensor:
+    """Return −x ln x̂ − (1 − x) ln(1 − x̂), summed over pixels and averaged over the batch.
+
+    This is −ln p(x|z) of a decoder with Bernoulli pixels: https://arxiv.org/abs/1312.6114, appendix C.1.
+    """
+    return _cross_entropy(reconstruction, x, "sum") / len(x)
+
+
+def gaussian_nll(reconstruction: Tensor, x: Tensor, log_gamma: Tensor) -> Tensor:
+    """Return −ln p(x|z) of a decoder N(x̂, γ² I), summed over pixels and averaged over the batch.
+
+    Per pixel, this is (x − x̂)² / 2γ² + ln γ + ½ ln 2π: https://arxiv.org/abs/1903.05789.
+
+    Args:
+        reconstruction: x̂, float [B, C, H, W].
+        x: The images, float [B, C, H, W].
+        log_gamma: ln γ, a scalar. If it requires a gradient, the loss is least where γ² is the mean squared error.
+    """
+    pixels = x[0].numel()
+    scaled_error = 0.5 * torch.exp(-2.0 * log_gamma) * sum_squared_error(reconstruction, x)
+    return scaled_error + pixels * (log_gamma + 0.5 * math.log(2.0 * math.pi))
+
+
+def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return KL(N(μ, diag σ²) ‖ N(0, I)), summed over dimensions and averaged over the batch.
+
+    Per dimension, this is ½ (μ² + σ² − 1 − ln σ²): https://arxiv.org/abs/1312.6114, appendix B.
+
+    Args:
+        mean: μ, float [B, m].
+        log_variance: ln σ², float [B, m].
+    """
+    return 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum(dim=1).mean()
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
-    """mean_B (‖∇C(x̃)‖₂ − 1)², x̃ = fake + β·(real − fake), β ~ U(0, 1) one a sample (1704.00028, eq. 3).
+    """Return the batch mean of (‖∇C(x̃)‖₂ − 1)², x̃ = fake + β (real − fake), with β ~ U(0, 1) for each sample.
 
-    The norm runs over all dimensions but the batch's; the graph is kept, so the critic learns from it.
+    https://arxiv.org/abs/1704.00028, equation 3.
+
+    Args:
+        critic: C, a map from samples [B, ...] to scores whose row b depends on sample b alone.
+        real: Samples of the data, float [B, ...].
+        fake: Samples of the generator, of the same shape.
+
+    Returns:
+        A scalar that is differentiable with respect to the parameters of the critic.
     """
     mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     between = (fake + mix * (real - fake)).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
+    norms: Tensor = gradient.flatten(1).norm(dim=1)
+    return (norms - 1.0).square().mean()
+
+
+def _cross_entropy(reconstruction: Tensor, x: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
+    """Return the cross-entropy of pixels; NaN if the reconstruction holds NaN.
+
+    torch's own function raises RuntimeError on NaN, and on CUDA the device is unusable afterwards. The trainer
+    recognises a diverged run by a loss of NaN.
+    """
+    finite = reconstruction.nan_to_num(nan=0.5)
+    loss = torch.nn.functional.binary_cross_entropy(finite, x, reduction=reduction)
+    return loss + 0.0 * reconstruction.mean()

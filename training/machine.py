@@ -1,4 +1,4 @@
-"""The machine that trains: its devices, and how its C library deals with the memory of a training step."""
+"""The machine that trains: its device, and how its C library manages memory."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import torch
 
 from rae_serve.errors import RaeServeError
 
-# From glibc's malloc.h.
+# Options of mallopt, from glibc's malloc.h.
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 _M_MMAP_MAX: Final = -4
 _KEEPING: Final = {_M_MMAP_MAX: 0, _M_TRIM_THRESHOLD: 2**31 - 1}
-# Where glibc's own adaptive thresholds end up in a process that frees large blocks; setting one stops them adapting.
+# glibc adapts its thresholds until they are set once. These are the values that it reaches by adapting.
 _USUAL: Final = {_M_MMAP_MAX: 65_536, _M_MMAP_THRESHOLD: 2**25, _M_TRIM_THRESHOLD: 2**26}
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Have glibc keep freed memory for the next allocation, and give it back at the end; elsewhere do nothing.
+    """Make glibc keep freed memory for later allocations, until the context ends. Do nothing without glibc.
 
-    Usually it gives large blocks back at once, and the kernel zeroes new pages for every step's activations: a
-    sixth of the time of FlexAE's autoencoder update on two quiet CPU cores.
+    By default, glibc returns large freed blocks to the kernel at once, and the kernel zeroes new pages for the
+    activations of every training step. That slows training on a CPU.
     """
     if platform.libc_ver()[0] != "glibc":
         yield
@@ -43,6 +43,11 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def torch_device(name: str) -> torch.device:
+    """Return the device for "cpu", "cuda" or "auto", which is CUDA if torch finds it.
+
+    Raises:
+        RaeServeError: if the name is "cuda" and torch finds no CUDA device.
+    """
     if name == "cuda" and not torch.cuda.is_available():
-        raise RaeServeError("device: cuda was asked for, and torch sees no CUDA device")
+        raise RaeServeError("device: cuda was requested, but torch finds no CUDA device")
     return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")

@@ -1,8 +1,12 @@
-"""Encoder, decoder and MLP stacks, as the FlexAE paper draws them for every data set (2006.05838)."""
+"""Encoders, decoders, critics and MLPs: the networks of FlexAE and MaskAAE, for images of any size.
+
+FlexAE: https://arxiv.org/abs/2006.05838. MaskAAE: https://arxiv.org/abs/1912.04564.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeVar
 
 from torch import nn
@@ -13,19 +17,29 @@ ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def conv_encoder(shape: ImageShape, latent_dim: int, filters: int, hidden: int) -> nn.Sequential:
-    """[B, C, H, W] → [B, m]: conv, conv, FC, FC. Weights start as torch's layers do; the source says nothing."""
+def conv_encoder(
+    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, normalised: bool = True
+) -> nn.Sequential:
+    """Build FlexAE's encoder, [B, C, H, W] → [B, m]: two convolutions, then two fully connected layers.
+
+    The initial weights are torch's defaults, because the paper names none.
+
+    Args:
+        shape: Channels, height and width of an image. Height and width must be multiples of 4.
+        latent_dim: m, the width of the output.
+        filters: The channels of the first convolution; the second has twice as many.
+        hidden: The width of the hidden fully connected layer.
+        normalised: Whether batch norm follows every layer but the first and the last.
+    """
     channels, height, width = _divisible(shape)
     return nn.Sequential(
         nn.Conv2d(channels, filters, 4, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(filters, 2 * filters, 4, stride=2, padding=1),
-        _batch_norm(nn.BatchNorm2d, 2 * filters),
-        nn.ReLU(),
+        *_activation(nn.BatchNorm2d, 2 * filters, normalised),
         nn.Flatten(),
         nn.Linear(2 * filters * (height // 4) * (width // 4), hidden),
-        _batch_norm(nn.BatchNorm1d, hidden),
-        nn.ReLU(),
+        *_activation(nn.BatchNorm1d, hidden, normalised),
         nn.Linear(hidden, latent_dim),
     )
 
@@ -33,72 +47,97 @@ def conv_encoder(shape: ImageShape, latent_dim: int, filters: int, hidden: int) 
 def conv_decoder(
     shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, normalised: bool = True
 ) -> nn.Sequential:
-    """[B, m] → [B, C, H, W] in (0, 1): FC, FC, transposed conv ×2, conv, sigmoid. Glorot-normal weights.
+    """Build FlexAE's decoder, [B, m] → [B, C, H, W] in (0, 1).
 
-    Batch norm follows all but the last, unless not `normalised`.
+    Two fully connected layers, two transposed convolutions, a convolution and a sigmoid. The initial weights are
+    Glorot-normal.
+
+    Args:
+        shape: Channels, height and width of an image. Height and width must be multiples of 4.
+        latent_dim: m, the width of the input.
+        filters: The channels before the last convolution; the layers before have twice as many.
+        hidden: The width of the first fully connected layer.
+        normalised: Whether batch norm follows every layer but the last.
     """
     channels, height, width = _divisible(shape)
     small = (2 * filters, height // 4, width // 4)
-
-    def activation(kind: type[nn.BatchNorm1d | nn.BatchNorm2d], features: int) -> list[nn.Module]:
-        return [_batch_norm(kind, features), nn.ReLU()] if normalised else [nn.ReLU()]
-
     return glorot(
         nn.Sequential(
             nn.Linear(latent_dim, hidden),
-            *activation(nn.BatchNorm1d, hidden),
+            *_activation(nn.BatchNorm1d, hidden, normalised),
             nn.Linear(hidden, math.prod(small)),
-            *activation(nn.BatchNorm1d, math.prod(small)),
+            *_activation(nn.BatchNorm1d, math.prod(small), normalised),
             nn.Unflatten(1, small),
             nn.ConvTranspose2d(2 * filters, 2 * filters, 4, stride=2, padding=1),
-            *activation(nn.BatchNorm2d, 2 * filters),
+            *_activation(nn.BatchNorm2d, 2 * filters, normalised),
             nn.ConvTranspose2d(2 * filters, filters, 4, stride=2, padding=1),
-            *activation(nn.BatchNorm2d, filters),
+            *_activation(nn.BatchNorm2d, filters, normalised),
             nn.Conv2d(filters, channels, 3, padding=1),
             nn.Sigmoid(),
         )
     )
 
 
+def conv_critic(shape: ImageShape, filters: int, hidden: int) -> nn.Sequential:
+    """Build an image critic, [B, C, H, W] → [B, 1]: FlexAE's encoder with Glorot-normal initial weights.
+
+    It has no batch norm: with it, a sample's score would depend on the other samples of the batch, and a gradient
+    penalty (https://arxiv.org/abs/1704.00028) needs scores that do not.
+
+    Args:
+        shape: Channels, height and width of an image. Height and width must be multiples of 4.
+        filters: The channels of the first convolution; the second has twice as many.
+        hidden: The width of the hidden fully connected layer.
+    """
+    return glorot(conv_encoder(shape, 1, filters, hidden, normalised=False))
+
+
 def mlp_encoder(shape: ImageShape, latent_dim: int, hidden: int, layers: int) -> nn.Sequential:
-    """[B, C, H, W] → [B, m]: `layers` × (FC ReLU) and one FC, as MaskAAE's for MNIST (1912.04564)."""
+    """Build MaskAAE's encoder for MNIST, [B, C, H, W] → [B, m]: an `mlp` of the flattened image.
+
+    Args:
+        shape: Channels, height and width of an image.
+        latent_dim: m, the width of the output.
+        hidden: The width of each hidden layer.
+        layers: The number of hidden layers.
+    """
     return nn.Sequential(nn.Flatten(), *mlp(math.prod(shape), latent_dim, hidden, layers))
 
 
 def mlp_decoder(shape: ImageShape, latent_dim: int, hidden: int, layers: int) -> nn.Sequential:
-    """[B, m] → [B, C, H, W] in (0, 1): the encoder's mirror, with a sigmoid."""
+    """Build MaskAAE's decoder for MNIST, [B, m] → [B, C, H, W] in (0, 1): an `mlp` and a sigmoid.
+
+    Args:
+        shape: Channels, height and width of an image.
+        latent_dim: m, the width of the input.
+        hidden: The width of each hidden layer.
+        layers: The number of hidden layers.
+    """
     stack = mlp(latent_dim, math.prod(shape), hidden, layers)
     return nn.Sequential(*stack, nn.Sigmoid(), nn.Unflatten(1, shape))
 
 
-def conv_critic(shape: ImageShape, filters: int, hidden: int) -> nn.Sequential:
-    """[B, C, H, W] → [B, 1]: conv, conv, FC, FC; no normalisation, which a gradient penalty does not suffer."""
-    channels, height, width = _divisible(shape)
-    return glorot(
-        nn.Sequential(
-            nn.Conv2d(channels, filters, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Conv2d(filters, 2 * filters, 4, stride=2, padding=1),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(2 * filters * (height // 4) * (width // 4), hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, 1),
-        )
-    )
+def mlp(
+    inputs: int, outputs: int, hidden: int, layers: int, *, activation: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """Build fully connected layers, [B, inputs] → [B, outputs]. The initial weights are Glorot-normal.
 
-
-def mlp(inputs: int, outputs: int, hidden: int, layers: int) -> nn.Sequential:
-    """[B, inputs] → [B, outputs] through `layers` × (FC ReLU) and one FC. Glorot-normal weights."""
+    Args:
+        inputs: The width of the input.
+        outputs: The width of the output, which no activation follows.
+        hidden: The width of each hidden layer.
+        layers: The number of hidden layers.
+        activation: Makes the module that follows each hidden layer.
+    """
     stack: list[nn.Module] = []
     for _ in range(layers):
-        stack += [nn.Linear(inputs, hidden), nn.ReLU()]
+        stack += [nn.Linear(inputs, hidden), activation()]
         inputs = hidden
     return glorot(nn.Sequential(*stack, nn.Linear(inputs, outputs)))
 
 
 def glorot(module: Module) -> Module:
-    """Draw every weight Glorot-normal and set every bias to 0, in place."""
+    """Draw every weight Glorot-normal and set every bias to 0, in place. Return the module."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_normal_(layer.weight)
@@ -107,13 +146,15 @@ def glorot(module: Module) -> Module:
     return module
 
 
-def _batch_norm(kind: type[nn.BatchNorm1d | nn.BatchNorm2d], features: int) -> nn.Module:
-    # The authors' TensorFlow defaults, decay 0.99 and epsilon 1e-3, in torch's terms.
-    return kind(features, momentum=0.01, eps=1e-3)
+def _activation(
+    batch_norm: type[nn.BatchNorm1d | nn.BatchNorm2d], features: int, normalised: bool
+) -> list[nn.Module]:
+    # Decay 0.99 and epsilon 1e-3 are the defaults of TensorFlow, which the authors use; momentum is 1 − decay.
+    return [batch_norm(features, momentum=0.01, eps=1e-3), nn.ReLU()] if normalised else [nn.ReLU()]
 
 
 def _divisible(shape: ImageShape) -> ImageShape:
     channels, height, width = shape
     if height % 4 or width % 4:
-        raise InvalidInput("image", f"{height} × {width} pixels: both sides must be multiples of 4")
+        raise InvalidInput("image", f"{height} × {width} pixels: height and width must be multiples of 4")
     return channels, height, width

@@ -1,4 +1,4 @@
-"""Optimiser steps: what one minimises, how one is taken, and an optimiser that torch lacks."""
+"""Optimiser steps: what a step minimises, how it is taken, and an optimiser that torch lacks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ Update = tuple[str, Mapping[str, Tensor]]
 
 
 class TensorFlowRMSprop(torch.optim.Optimizer):
-    """RMSProp as TensorFlow 1 has it: s ← ρs + (1 − ρ)g², θ ← θ − lr·g / √(s + ε), with s starting at 1.
+    """RMSProp as in TensorFlow 1: s ← ρ s + (1 − ρ) g², θ ← θ − lr · g / √(s + ε), with s = 1 at the start.
 
-    torch's own starts s at 0 and adds ε outside the root, so its first steps are many times as long. Before each step
-    matrices, not biases, shrink by 1 − lr·`weight_decay` (decoupled, as in AdamW, arXiv 1711.05101).
+    torch's RMSprop starts with s = 0 and adds ε outside the root, so its first steps are many times longer.
+
+    Args:
+        parameters: θ, the tensors to optimise.
+        lr: The learning rate.
+        decay: ρ, the part of the mean square s that a step keeps.
+        eps: ε, which bounds the step where s is near 0.
+        weight_decay: Before each step, weights (not biases) shrink by the factor 1 − lr · weight_decay, apart from
+            the gradient, as in AdamW (https://arxiv.org/abs/1711.05101).
     """
 
     def __init__(
@@ -30,7 +37,8 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
         self.weight_decay = weight_decay
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # takes no closure
+        """Update the parameters that have a gradient."""
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             gradients = [parameter.grad for parameter in parameters]

@@ -66,8 +66,8 @@ class Trainer:
     """One run in a folder: a model, its optimisers, its data, and where it stands.
 
     Everything random follows from the recipe's seed and is part of a checkpoint. So a run that was stopped at any
-    moment and resumed equals, on one machine's CPU, the run that never stopped. With a time budget, how many steps fit
-    into the time depends on the machine.
+    moment and resumed equals, on one machine's CPU, the run that never stopped. With a time budget, how many steps
+    fit into the time depends on the machine.
 
     Args:
         recipe: What to train, on what, for how long.

@@ -2,8 +2,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import distributions
 
-from training.losses import binary_cross_entropy, gradient_penalty, sum_squared_error
+from training.losses import (
+    binary_cross_entropy,
+    gaussian_kl,
+    gaussian_nll,
+    gradient_penalty,
+    sum_binary_cross_entropy,
+    sum_squared_error,
+)
 
 
 def test_sum_squared_error_sums_pixels_and_averages_images():
@@ -36,15 +44,56 @@ def test_gradient_penalty_mixes_once_a_sample_and_keeps_the_graph():
     assert scale.grad is not None
 
 
-def test_cross_entropy_is_torchs_own_to_the_bit_and_passes_nan_on():
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_cross_entropy_is_torchs_own_to_the_bit(reduction):
+    def torchs(reconstruction: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        total = torch.nn.functional.binary_cross_entropy(reconstruction, x, reduction=reduction)
+        return total if reduction == "mean" else total / len(x)
+
+    ours = binary_cross_entropy if reduction == "mean" else sum_binary_cross_entropy
     x, weights = torch.rand(4, 1, 3, 3), torch.randn(4, 1, 3, 3)
-    found = []
-    for loss in (binary_cross_entropy, torch.nn.functional.binary_cross_entropy):
+    values, gradients = [], []
+    for loss in (ours, torchs):
         logits = weights.clone().requires_grad_()
-        value = loss(torch.sigmoid(logits), x)
-        value.backward()
-        found.append((value, logits.grad))
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
-    broken = torch.full((4, 1, 3, 3), torch.nan)
-    assert binary_cross_entropy(broken, x).isnan()
+        values.append(loss(torch.sigmoid(logits), x))
+        values[-1].backward()
+        gradients.append(logits.grad)
+    assert torch.equal(*values)
+    assert torch.equal(*gradients)
+
+
+@pytest.mark.parametrize("loss", [binary_cross_entropy, sum_binary_cross_entropy])
+def test_cross_entropy_of_nan_is_nan(loss):
+    broken = torch.rand(4, 1, 3, 3)
+    broken[2, 0, 1, 1] = torch.nan
+    assert loss(broken, torch.rand(4, 1, 3, 3)).isnan()
+
+
+def test_summed_cross_entropy_is_the_likelihood_of_bernoulli_pixels():
+    x, reconstruction = torch.rand(4, 1, 3, 3).round(), torch.rand(4, 1, 3, 3)
+    expected = -distributions.Bernoulli(reconstruction).log_prob(x).flatten(1).sum(1).mean()
+    torch.testing.assert_close(sum_binary_cross_entropy(reconstruction, x), expected)
+
+
+@pytest.mark.parametrize("log_gamma", [-3.0, 0.0, 1.5])
+def test_gaussian_nll_is_the_likelihood_of_a_normal_distribution(log_gamma):
+    x, reconstruction, scale = torch.rand(4, 3, 5, 2), torch.rand(4, 3, 5, 2), torch.tensor(log_gamma)
+    expected = -distributions.Normal(reconstruction, scale.exp()).log_prob(x).flatten(1).sum(1).mean()
+    torch.testing.assert_close(gaussian_nll(reconstruction, x, scale), expected)
+
+
+def test_gaussian_nll_is_least_where_gamma_is_the_error():
+    x, reconstruction = torch.rand(4, 3, 5, 2), torch.rand(4, 3, 5, 2, requires_grad=True)
+    log_gamma = (reconstruction - x).square().mean().sqrt().log().detach().requires_grad_()
+    gaussian_nll(reconstruction, x, log_gamma).backward()
+    assert log_gamma.grad is not None
+    assert abs(log_gamma.grad.item()) < 1e-3
+    assert reconstruction.grad is not None
+
+
+def test_gaussian_kl_is_that_of_torchs_distributions():
+    mean, log_variance = torch.randn(16, 5), torch.randn(16, 5)
+    posterior = distributions.Normal(mean, (0.5 * log_variance).exp())
+    expected = distributions.kl_divergence(posterior, distributions.Normal(0.0, 1.0)).sum(1).mean()
+    torch.testing.assert_close(gaussian_kl(mean, log_variance), expected)
+    assert gaussian_kl(torch.zeros(2, 3), torch.zeros(2, 3)).item() == 0.0

@@ -1,4 +1,4 @@
-"""Freed memory kept while training: fewer fresh pages, and given back afterwards, also after an error."""
+"""`freed_memory_kept` reuses freed memory, and returns it to the kernel at its end, even after an error."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# In a process of its own: what the allocator does depends on all that a process has allocated before.
+# A process of its own, because the allocator depends on all that a process has allocated before.
 SCRIPT = """
 import contextlib, resource
 from pathlib import Path
@@ -18,7 +18,7 @@ from training.machine import freed_memory_kept
 def fresh_pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
-        torch.zeros(12 * 2**20).add_(1.0)  # 48 MiB, over the 32 that glibc keeps of its own accord
+        torch.zeros(12 * 2**20).add_(1.0)  # 48 MiB; by default glibc keeps blocks up to 32 MiB
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 def resident():
@@ -33,7 +33,7 @@ print(usual, kept, holding - resident(), 48 * 2**20 // resource.getpagesize())
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_blocks_are_reused_inside_and_given_back_outside() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
     usual, kept, given_back, block = map(int, done.stdout.split())

@@ -1,4 +1,4 @@
-"""How OpenMP's threads wait, as the library that torch loads reports it: by our count, unless the user has said."""
+"""OpenMP reports how often its idle threads check for work: as often as we set, unless the user sets it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 KEYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="torch has GNU's OpenMP on Linux alone")
+@pytest.mark.skipif(platform.system() != "Linux", reason="torch uses GNU's OpenMP only on Linux")
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
@@ -21,10 +21,10 @@ KEYS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
         ({"OMP_WAIT_POLICY": "active"}, "GOMP_SPINCOUNT = '30000000000'"),
     ],
 )
-def test_spins_are_few_unless_given(given: dict[str, str], kept: str) -> None:
+def test_idle_threads_check_seldom_unless_the_user_sets_it(given: dict[str, str], kept: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key not in KEYS}
     command = [sys.executable, "-m", "rae_serve.cli", "recipes"]
-    shown = subprocess.run(
+    ended = subprocess.run(
         command, env=environment | given | {"OMP_DISPLAY_ENV": "verbose"}, capture_output=True, text=True, check=True
     )
-    assert kept in shown.stderr
+    assert kept in ended.stderr

@@ -1,29 +1,37 @@
-"""Endless batches of rows, and pixels to tensors and back."""
+"""Endless shuffled batches, and the conversion of images between uint8 arrays and float tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-Index = npt.NDArray[np.int64]
+Index = npt.NDArray[np.int64]  # positions of rows in an array
+Rows = npt.NDArray[np.generic]  # images, uint8 [N, H, W, C], or other rows of any type, such as latents [N, m]
 
 
 class Batches(Iterator[Tensor]):
-    """Endless shuffled batches of the rows at `index`. Batch k is a function of (seed, k): `drawn` is all its state.
+    """Endless shuffled batches of some rows of an array.
 
-    Every epoch has its own order and leaves out the rows that fill no whole batch. uint8 images [N, H, W, C]
-    come as float32 [B, C, H, W] in [0, 1], each with even odds mirrored left to right where `flip` says so; other
-    rows come as they are.
+    Batch k is a function of the seed and k alone. So `drawn`, the number of batches drawn, is the whole state, and
+    a resumed run sets it. Every epoch has its own order and omits the rows that do not fill a whole batch.
+
+    Args:
+        rows: Images, uint8 [N, H, W, C], which come as float32 [B, C, H, W] in [0, 1]. Rows of another type come
+            unchanged.
+        index: The rows to draw from.
+        batch_size: B. At most all rows of the index make a batch.
+        seed: The seed of the order and of the mirroring.
+        device: The device of the batches.
+        flip: Whether to mirror each image left to right with probability ½.
     """
 
     def __init__(
         self,
-        rows: npt.NDArray[Any],
+        rows: Rows,
         index: Index,
         batch_size: int,
         seed: int,
@@ -49,14 +57,14 @@ class Batches(Iterator[Tensor]):
         self.drawn += 1
         rows = self.rows[self._order[k * self.batch_size : (k + 1) * self.batch_size]]
         if self.flip:
-            # k + 1: numpy takes [seed, epoch, 0] for [seed, epoch], which the order is drawn by.
+            # k + 1, because numpy treats the seed [seed, epoch, 0] as [seed, epoch], which draws the order.
             mirrored = np.random.default_rng([self.seed, epoch, k + 1]).random(len(rows)) < 0.5
             rows[mirrored] = rows[mirrored, :, ::-1]
         return to_tensor(rows, self.device)
 
 
-def to_tensor(rows: npt.NDArray[Any], device: torch.device) -> Tensor:
-    """uint8 [N, H, W, C] → float32 [N, C, H, W] in [0, 1]; anything else as it is."""
+def to_tensor(rows: Rows, device: torch.device) -> Tensor:
+    """Convert uint8 [N, H, W, C] to float32 [N, C, H, W] in [0, 1]. Keep the type and shape of other rows."""
     tensor = torch.from_numpy(rows).to(device)
     if tensor.dtype == torch.uint8:
         tensor = tensor.permute(0, 3, 1, 2).contiguous().float().div_(255.0)
@@ -64,5 +72,5 @@ def to_tensor(rows: npt.NDArray[Any], device: torch.device) -> Tensor:
 
 
 def to_pixels(x: Tensor) -> Tensor:
-    """float [N, C, H, W] in [0, 1] → uint8 [N, H, W, C]: clipped, then rounded half to even."""
+    """Convert float [N, C, H, W] to uint8 [N, H, W, C]: clip to [0, 1], then round half to even."""
     return (x * 255.0).clamp(0.0, 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)

@@ -1,4 +1,4 @@
-"""Images as training sees them: uint8 arrays, a part of them held out."""
+"""Images to train on as one uint8 array, with some of them held out for validation."""
 
 from __future__ import annotations
 
@@ -16,26 +16,39 @@ from rae_serve.errors import InvalidInput
 from rae_serve.preprocessing import Preprocessing, upright_size
 from training.data import sources
 from training.data.batches import Index
-from training.data.decoding import decode, shown
+from training.data.decoding import decode, with_progress
 
-MAX_VALIDATION: Final = 5000
-_GUESSED_SIDE: Final = 64  # of images that come in many sizes: what a CPU trains on in an hour
-_HEADERS_READ: Final = 1000
+MAX_VALIDATION: Final = 5000  # the most images that `load` holds out
+# The side of a square for files of different sizes. A CPU trains on such images in about an hour.
+_GUESSED_SIDE: Final = 64
+_HEADERS_READ: Final = 1000  # about as many files show which sizes and modes there are
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """uint8 images [N, H, W, C], and which of them train and which are held out to choose by."""
+    """Images, split into those to train on and those held out for validation.
+
+    Attributes:
+        name: The name of the data set, of the folder, or of the file.
+        images: uint8 [N, H, W, C].
+        train: The images to train on.
+        validation: The images held out.
+        preprocessing: How each image was made from its source.
+        skipped: The files that cannot be read as images, each with the reason.
+    """
 
     name: str
     images: Pixels
     train: Index
     validation: Index
     preprocessing: Preprocessing
-    skipped: tuple[str, ...] = ()  # files that are no readable images, and why
+    skipped: tuple[str, ...] = ()
 
     def holding_out(self, count: int) -> Dataset:
-        """The same images, `count` of those that train held out: the same ones whatever a run's seed."""
+        """Return the dataset with `count` of its training images held out instead.
+
+        The choice does not depend on the seed of a run, so that runs with different seeds compare.
+        """
         order = np.random.default_rng(0).permutation(self.train)
         return replace(self, train=np.sort(order[count:]), validation=np.sort(order[:count]))
 
@@ -49,28 +62,36 @@ class Dataset:
 
 def load(
     source: str,
-    known_as: str,
+    data_set: str,
     *,
     shape: dict[str, Any],
     validation: float = 0.0,
     split: sources.Split = "train",
 ) -> Dataset:
-    """The images of `source` (see sources.read), a fraction `validation` of them held out, at most 5,000.
+    """Read, preprocess and split the images of a source.
 
-    `shape` holds the fields of Preprocessing that are decided; the rest follows from the data. Files that are
-    no images are skipped and named in the result. Raises InvalidInput, naming `data`, where they are most.
+    Args:
+        source: A data set by name, a folder or an array file; see `sources.read`.
+        data_set: The data set to read from a folder that holds several.
+        shape: The fields of Preprocessing that are given. The images decide the rest.
+        validation: The fraction of images to hold out, at most MAX_VALIDATION images.
+        split: The split of a data set that has a test split.
+
+    Raises:
+        InvalidInput: naming `data`, if the source has fewer than two images to train on, or if more than half of
+            its files cannot be read as images. Fewer unreadable files are skipped, and listed in the result.
     """
-    name, raw = sources.read(source, known_as, split)
-    preprocessing = Preprocessing(**(_guess(raw, source) | shape))
+    name, raw = sources.read(source, data_set, split)
+    preprocessing = Preprocessing(**(_guess_shape(raw, source) | shape))
     if isinstance(raw, list):
         images, unreadable = decode(raw, preprocessing)
         skipped = tuple(f"{raw[row]}: {reason}" for row, reason in unreadable)
         if 2 * len(unreadable) > len(raw):
             raise InvalidInput(
-                "data", f"{len(unreadable)} of {len(raw)} files are no readable images, such as {skipped[0]}"
+                "data", f"{len(unreadable)} of {len(raw)} files cannot be read as images, such as {skipped[0]}"
             )
     else:
-        images, unreadable, skipped = _fit(raw, preprocessing), [], ()
+        images, unreadable, skipped = _preprocess(raw, preprocessing), [], ()
     readable = np.delete(np.arange(len(images)), [row for row, _ in unreadable])
     held_out = min(int(len(readable) * validation), MAX_VALIDATION)
     if len(readable) - held_out < 2:
@@ -78,14 +99,30 @@ def load(
     return Dataset(name, images, readable, readable[:0], preprocessing, skipped).holding_out(held_out)
 
 
-def test_images(source: str, known_as: str, shape: dict[str, Any]) -> Pixels:
-    """The readable images of the test split, uint8 [N, H, W, C]. Raises InvalidInput, naming `data`, for none."""
-    test = load(source, known_as, shape=shape, split="test")
+def test_images(source: str, data_set: str, shape: dict[str, Any]) -> Pixels:
+    """Read and preprocess the images of the test split.
+
+    Args:
+        source: A data set by name, or a folder that holds one; see `sources.read`.
+        data_set: The data set to read from a folder that holds several.
+        shape: The fields of Preprocessing that are given. The images decide the rest.
+
+    Returns:
+        The readable images, uint8 [N, H, W, C].
+
+    Raises:
+        InvalidInput: naming `data`, if the source has no test split.
+    """
+    test = load(source, data_set, shape=shape, split="test")
     return test.images[test.train]
 
 
-def _guess(raw: Pixels | list[Path], source: str) -> dict[str, Any]:
-    """Height, width and mode that fit the data: their own where they agree, else a square of 64 or 32."""
+def _guess_shape(raw: Pixels | list[Path], source: str) -> dict[str, Any]:
+    """Return the height, width and mode that suit the images.
+
+    Height and width are those of the images, if all images have them and they are multiples of 4, as the networks
+    need, up to 128. Otherwise they are 64, or 32 if most sizes are smaller than 64.
+    """
     if isinstance(raw, list):
         step = -(-len(raw) // _HEADERS_READ)
         headers = [header for path in raw[::step] if (header := _header(path))]
@@ -111,15 +148,15 @@ def _header(path: Path) -> tuple[int, int, str] | None:
         return None
 
 
-def _fit(raw: Pixels, preprocessing: Preprocessing) -> Pixels:
-    """An array's images, preprocessed; the array itself where that changes nothing."""
+def _preprocess(raw: Pixels, preprocessing: Preprocessing) -> Pixels:
+    """Preprocess the images of an array. Return the array itself if the preprocessing changes nothing."""
     height, width, channels = raw.shape[1:]
     if channels == preprocessing.shape[2] and preprocessing.keeps(width, height):
         return raw
     images = np.empty((len(raw), *preprocessing.shape), np.uint8)
     with ThreadPoolExecutor() as threads:
         prepared = threads.map(lambda image: preprocessing(_picture(image)), raw)
-        for row, image in enumerate(shown(prepared, len(raw), "preparing")):
+        for row, image in enumerate(with_progress(prepared, len(raw), "preparing")):
             images[row] = image
     return images
 

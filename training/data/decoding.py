@@ -1,4 +1,4 @@
-"""Files of pictures to arrays, with a cache on disk for what is large."""
+"""Decode picture files to one uint8 array, which is kept in a cache on disk if it is large."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -21,25 +21,31 @@ from rae_serve.files import write
 from rae_serve.preprocessing import Preprocessing, read_picture
 from training.data import sources
 
-MAX_FILE_PIXELS: Final = 178_000_000  # of a file to train on: one's own, so as much as Pillow opens
-LARGE_BYTES: Final = 1 << 30  # decoded images beyond this are mapped from a cache file, not held in memory
+# The most pixels of a picture to train on. Users trust their own files, so this is the most that Pillow opens.
+MAX_FILE_PIXELS: Final = 178_000_000
+LARGE_BYTES: Final = 1 << 30  # more bytes of images than this are mapped from a cache file, not held in memory
 
-Unreadable = list[tuple[int, str]]  # row, and why
+Unreadable = list[tuple[int, str]]  # the row of an unreadable file, and the reason
+Item = TypeVar("Item")
 
 
 def decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels, Unreadable]:
-    """Images of files; those that are none are black. Kept in the cache where they are large."""
+    """Decode and preprocess files. Read the images from the cache if they are large and already there.
+
+    Returns:
+        The images, uint8 [N, H, W, C], of which unreadable ones are black, and a list of the unreadable ones.
+    """
     shape = (len(files), *preprocessing.shape)
     if np.prod(shape, dtype=np.int64) <= LARGE_BYTES:
         images = np.zeros(shape, np.uint8)
         unreadable = []
-        for row, image in enumerate(_decoded(files, preprocessing)):
+        for row, image in enumerate(_decode_each(files, preprocessing)):
             if isinstance(image, str):
                 unreadable.append((row, image))
             else:
                 images[row] = image
         return images, unreadable
-    cached = sources.cache_folder() / "decoded" / f"{_decoded_key(files, preprocessing)}.npy"
+    cached = sources.cache_folder() / "decoded" / f"{_cache_key(files, preprocessing)}.npy"
     listing = cached.with_suffix(".unreadable.json")
     if not listing.is_file():
         try:
@@ -47,14 +53,14 @@ def decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels,
         except OSError as error:
             problem = f"{cached.parent} cannot be written: {error.strerror}; RAE_SERVE_CACHE names another cache"
             raise RaeServeError(problem) from None
-        write(listing, json.dumps(unreadable).encode())  # last: it says that the array beside it is there
+        write(listing, json.dumps(unreadable).encode())  # last, because its presence says that the array is complete
     return np.load(cached, mmap_mode="r"), json.loads(listing.read_text())
 
 
 def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing) -> Unreadable:
-    """Write the images of files as one array.
+    """Write the images of files as one .npy file. Return the unreadable ones.
 
-    Row by row, not through a map of the file, where a full disk would be a signal that kills the process.
+    The images are written row by row. With a memory map of the file, a full disk would kill the process by a signal.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *preprocessing.shape)}
@@ -63,11 +69,11 @@ def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing) 
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".draft", delete=False) as draft:
         try:
             np.lib.format.write_array_header_1_0(draft, header)
-            for row, image in enumerate(_decoded(files, preprocessing)):
+            for row, image in enumerate(_decode_each(files, preprocessing)):
                 if isinstance(image, str):
                     unreadable.append((row, image))
                     image = black
-                draft.write(image)
+                draft.write(image.tobytes())
             draft.flush()
             os.fsync(draft.fileno())
             Path(draft.name).replace(path)
@@ -76,8 +82,8 @@ def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing) 
     return unreadable
 
 
-def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pixels | str]:
-    """The image of each file in turn, or why there is none."""
+def _decode_each(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pixels | str]:
+    """Yield the image of each file in turn, or the reason why it cannot be read."""
 
     def decode(path: Path) -> Pixels | str:
         try:
@@ -86,26 +92,27 @@ def _decoded(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pi
             return error.problem
         except OSError as error:
             return f"cannot be read: {error.strerror}"
-        except ValueError as error:  # a conversion that Pillow lacks
+        except ValueError as error:  # Pillow cannot convert between these modes
             return str(error)
 
     with ThreadPoolExecutor() as threads:  # Pillow frees the GIL while it decodes
-        yield from shown(threads.map(decode, files), len(files), "decoding")
+        yield from with_progress(threads.map(decode, files), len(files), "decoding")
 
 
-def _decoded_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
+def _cache_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
+    """Return a key that changes with the preprocessing and with the path, size or time of any file."""
     sha256 = hashlib.sha256(preprocessing.model_dump_json().encode())
     for path in files:
         try:
             facts: os.stat_result | None = path.stat()
-        except OSError:  # it will be skipped, and named
+        except OSError:  # decoding will report the file as unreadable
             facts = None
         stamp = f"{facts.st_size}\0{facts.st_mtime_ns}" if facts else ""
         sha256.update(f"{path.resolve()}\0{stamp}\n".encode())
     return sha256.hexdigest()[:32]
 
 
-def shown(items: Iterable[Any], total: int, doing: str) -> Iterable[Any]:
-    """The items, with a progress bar on a terminal."""
+def with_progress(items: Iterable[Item], total: int, doing: str) -> Iterable[Item]:
+    """Yield the items, and show a progress bar if stderr is a terminal."""
     console = Console(stderr=True)
     return track(items, f"{doing} {total:,} images", total, console=console, disable=not console.is_terminal)

@@ -1,10 +1,11 @@
-"""Where images come from: data sets by name, folders, and arrays in files."""
+"""Read images from their sources: data sets by name, folders of pictures, and array files."""
 
 from __future__ import annotations
 
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -13,30 +14,34 @@ import numpy.typing as npt
 
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.labels import TORCHVISION_FOLDERS
 
 Split = Literal["train", "test"]
 
-# name → torchvision's class, and the folder that it keeps under a root
-TORCHVISION: Final = {
-    "mnist": ("MNIST", "MNIST"),
-    "fashion-mnist": ("FashionMNIST", "FashionMNIST"),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
-    "celeba": ("CelebA", "celeba"),
-}
+# The name of each data set of torchvision, and of its class there.
+TORCHVISION: Final = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "celeba": "CelebA"}
 SYNTHETIC: Final = {"synthetic-8": 8, "synthetic-16": 16}  # name → true dimension
 NAMES: Final = ("digits", *SYNTHETIC, *TORCHVISION)
-DIGITS_TRAIN: Final = 1500  # of scikit-learn's 1,797, which come without a split
+DIGITS_TRAIN: Final = 1500  # scikit-learn has 1,797 digits and no split; the rest are the test split
 
 
-def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[Path]]:
-    """The name of `source` and its images: an array, uint8 [N, H, W, C], or the files that hold them.
+def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[Path]]:
+    """Read the images of a source, or list the files that hold them.
 
-    `source` is a name of NAMES, a folder that holds such a data set as torchvision lays it out (`known_as` where
-    it holds several), any folder of images, or a .npy or .npz file. Raises InvalidInput, naming `data`,
-    for anything else, and for the test split of a source that has none.
+    Args:
+        source: A data set by name (one of NAMES), a folder in which torchvision keeps data sets, any other folder
+            of pictures, or a .npy or .npz file.
+        data_set: The data set to read from a folder that holds several.
+        split: "train" or "test". Folders of pictures and array files have no test split.
+
+    Returns:
+        The name of the data set, folder or file, and its images: uint8 [N, H, W, C], or the paths of picture files.
+
+    Raises:
+        InvalidInput: naming `data`, if the source is none of these, cannot be read, or has no test split.
     """
     path = Path(source)
-    if split == "test" and not has_test_split(source, known_as):
+    if split == "test" and not has_test_split(source, data_set):
         raise InvalidInput("data", f"{source} has no test split")
     if source == "digits":
         return source, _digits(split)
@@ -45,8 +50,8 @@ def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[P
     if source in TORCHVISION:
         return source, _torchvision(source, cache_folder() / "data", split, download=True)
     if path.is_dir():
-        if held := held_in(path, known_as):
-            return held, _torchvision(held, path, split, download=False)
+        if found := data_set_in(path, data_set):
+            return found, _torchvision(found, path, split, download=False)
         return path.resolve().name, _files(path)
     if path.suffix in (".npy", ".npz") and path.is_file():
         return path.stem, _array(path)
@@ -55,34 +60,44 @@ def read(source: str, known_as: str, split: Split) -> tuple[str, Pixels | list[P
     )
 
 
-def has_test_split(source: str, known_as: str) -> bool:
-    """Whether a source of `read` comes with test images apart: data sets do, folders of images and arrays do not."""
-    return source in NAMES or held_in(Path(source), known_as) is not None
+def has_test_split(source: str, data_set: str) -> bool:
+    """Return whether `read` finds a test split: data sets have one, folders of pictures and array files do not."""
+    return source in NAMES or data_set_in(Path(source), data_set) is not None
 
 
-def held_in(folder: Path, known_as: str) -> str | None:
-    """The data set that a folder holds as torchvision lays it out, `known_as` before any other."""
-    held = [name for name, (_, inside) in TORCHVISION.items() if (folder / inside).is_dir()]
-    return known_as if known_as in held else next(iter(held), None)
+def data_set_in(folder: Path, preferred: str) -> str | None:
+    """Return the name of the torchvision data set in a folder: the preferred one if it is there, else the first."""
+    found = [name for name, inside in TORCHVISION_FOLDERS.items() if (folder / inside).is_dir()]
+    return preferred if preferred in found else next(iter(found), None)
+
+
+def torchvision_class(name: str) -> Callable[..., Any]:
+    """Return torchvision's class for a data set of TORCHVISION."""
+    from torchvision import datasets
+
+    found: Callable[..., Any] = getattr(datasets, TORCHVISION[name])
+    return found
 
 
 def cache_folder() -> Path:
-    """Where downloads and decoded images are kept: RAE_SERVE_CACHE, or ~/.cache/rae-serve."""
+    """Return the folder for downloads and decoded images: RAE_SERVE_CACHE, or ~/.cache/rae-serve."""
     return Path(os.environ.get("RAE_SERVE_CACHE") or Path.home() / ".cache" / "rae-serve")
 
 
 def _digits(split: Split) -> Pixels:
     from sklearn.datasets import load_digits
 
-    greys = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[..., None]
+    images: npt.NDArray[np.float64] = load_digits().images  # [N, 8, 8], from 0 to 16
+    greys = np.rint(images * (255 / 16)).astype(np.uint8)[..., None]
     return greys[:DIGITS_TRAIN] if split == "train" else greys[DIGITS_TRAIN:]
 
 
 def _synthetic(dim: int, split: Split) -> Pixels:
-    """Points of a known true dimension, as pictures of 8 × 16: the talk's Synthetic-8 and -16 (Fig. 2, 5).
+    """Make images of a known true dimension, uint8 [N, 8, 16, 1]: MaskAAE's Synthetic-8 and Synthetic-16.
 
-    N(0, I) of `dim` dimensions through a fixed random MLP of three layers, squashed to grey levels. The sources
-    leave its size open: ours is 64 and 64 wide with tanh, and each pixel's logit has a deviation of 1.5.
+    A fixed random MLP maps N(0, I) of `dim` dimensions to the logits of grey levels, as in figures 2 and 5 of the
+    authors' talk. The authors do not state the size of the MLP. Ours has two hidden layers of 64 with tanh,
+    and each logit has a standard deviation of 1.5.
     """
     rng = np.random.default_rng([dim, 0])
     weights = [rng.normal(0.0, size[0] ** -0.5, size) for size in ((dim, 64), (64, 64), (64, 128))]
@@ -96,16 +111,13 @@ def _synthetic(dim: int, split: Split) -> Pixels:
 
 
 def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels | list[Path]:
-    from torchvision import datasets
-
-    kind = getattr(datasets, TORCHVISION[name][0])
-    which: dict[str, Any] = {"split": split} if name == "celeba" else {"train": split == "train"}
+    which: dict[str, str | bool] = {"split": split} if name == "celeba" else {"train": split == "train"}
     try:
-        data = kind(root, download=download, **which)
-    except Exception as error:  # of many kinds: torchvision's checks, the network's, gdown's
+        data = torchvision_class(name)(root, download=download, **which)
+    except Exception as error:  # torchvision, the network and gdown raise errors of many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InvalidInput(
-            "data", f"{name} cannot be had from {root} ({reason}); give --data the folder that holds it"
+            "data", f"{name} cannot be loaded from {root} ({reason}); set --data to the folder that holds it"
         ) from None
     if name == "celeba":
         return [root / "celeba" / "img_align_celeba" / file for file in data.filename]
@@ -133,10 +145,11 @@ def _array(path: Path) -> Pixels:
                 raise InvalidInput("data", f"{path} must hold an array named images; it holds {', '.join(names)}")
             return _channels_last(loaded["images" if "images" in names else names[0]], str(path))
     except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InvalidInput("data", f"{path} is no readable array file ({error})") from None
+        raise InvalidInput("data", f"{path} cannot be read as an array file ({error})") from None
 
 
 def _channels_last(array: npt.NDArray[Any], where: str) -> Pixels:
+    """Return uint8 images with an axis for channels. Raise InvalidInput, naming `where`, for any other array."""
     shaped = array[..., None] if array.ndim == 3 else array
     if shaped.dtype != np.uint8 or shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or not len(shaped):
         raise InvalidInput(

@@ -251,7 +251,7 @@ class MaskAAE(Autoencoder):
         }
 
     def _spurious_variance(self, codes: Tensor) -> Tensor:
-        """Return the variance of the latents that the mask closes: Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48."""
+        """Return Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48, the variance in closed dimensions."""
         deviation = (codes.mean(dim=0) - codes).square().mean(dim=0)
         return (deviation * torch.exp(-10.0 * self.mask.detach().square())).sum() / PUBLISHED_DIM
 

@@ -18,9 +18,9 @@ class Mixture(Prior):
     """A mixture of Gaussians with full covariances, fitted by expectation-maximisation.
 
     https://arxiv.org/abs/1903.12436 uses 10 components. The first noise column chooses the component k: the number of
-    bounds Φ⁻¹(w₁ + … + w_j) below its value, so that each component has its weight. Comparing with constants gives the
-    same component on every ONNX runtime. The other columns n give the latent μ_k + L_k·n, with L_k the Cholesky factor
-    of the component's covariance. Before the fit, every component is N(0, I).
+    bounds Φ⁻¹(w₁ + … + w_j) below its value, so that each component has its weight. Comparing with constants gives
+    the same component on every ONNX runtime. The other columns n give the latent μ_k + L_k·n, with L_k the Cholesky
+    factor of the component's covariance. Before the fit, every component is N(0, I).
 
     Args:
         latent_dim: Dimensions m of a latent.

@@ -53,8 +53,8 @@ class Averaged(nn.Module):
 class Whitened(Prior):
     """A prior in coordinates in which the latents have mean 0 and covariance I.
 
-    A latent is μ + L·z, with z a latent of the inner prior. Before `start`, μ is 0 and L is I; `start` sets them to the
-    mean of the latents and the Cholesky factor of their covariance. The inner prior sees whitened latents only.
+    A latent is μ + L·z, with z a latent of the inner prior. Before `start`, μ is 0 and L is I. `start` sets them to
+    the mean of the latents and the Cholesky factor of their covariance. The inner prior sees whitened latents only.
 
     Args:
         prior: The inner prior.

@@ -45,7 +45,7 @@ class Twins:
         Raises InvalidInput, naming `data`, for a source without such recipes.
         """
         source = study.source or ("digits" if study.quick else "synthetic-8")
-        name = source if source in RECIPES else sources.held_in(Path(source), "mnist")
+        name = source if source in RECIPES else sources.data_set_in(Path(source), "mnist")
         if name not in RECIPES:
             raise InvalidInput("data", f"the recipes of MaskAAE are for {', '.join(RECIPES)}, not for {source!r}")
         return cls(study, name)

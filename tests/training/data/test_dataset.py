@@ -1,3 +1,5 @@
+"""Datasets: their sources, how files are decoded, what is held out, and batches."""
+
 from __future__ import annotations
 
 import os
@@ -11,10 +13,11 @@ import torch
 from PIL import Image
 
 from rae_serve.errors import InvalidInput
+from rae_serve.labels import TORCHVISION_FOLDERS
 from training import recipe as recipes
 from training.data import dataset as data
-from training.data import sources
-from training.data.batches import Batches
+from training.data import decoding, sources
+from training.data.batches import Batches, to_pixels, to_tensor
 
 CPU = torch.device("cpu")
 
@@ -54,8 +57,8 @@ def test_only_data_sets_have_test_images(tmp_path):
 
 @pytest.fixture
 def celeba(tmp_path, monkeypatch) -> Path:
-    """A folder as torchvision lays CelebA out, of eight pictures; the last, of the test split, is missing."""
-    monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda _: True)  # of the real tables
+    """Return a folder with torchvision's layout of CelebA and eight images. The last, a test image, has no file."""
+    monkeypatch.setattr("torchvision.datasets.CelebA._check_integrity", lambda _: True)  # knows the real tables only
     folder = tmp_path / "celeba"
     names = [f"{i:06d}.jpg" for i in range(1, 9)]
     (folder / "img_align_celeba").mkdir(parents=True)
@@ -84,7 +87,7 @@ def test_a_test_image_that_cannot_be_read_is_left_out_and_not_black(celeba):
 
 
 def test_large_data_with_a_missing_file_is_decoded_all_the_same(celeba, monkeypatch):
-    monkeypatch.setattr(data, "LARGE_BYTES", 0)
+    monkeypatch.setattr(decoding, "LARGE_BYTES", 0)
     monkeypatch.setenv("RAE_SERVE_CACHE", str(celeba / "cache"))
     assert data.test_images(str(celeba), "celeba", {"height": 8, "width": 8}).shape == (2, 8, 8, 3)
 
@@ -129,7 +132,7 @@ def test_a_folder_of_mostly_no_images_fails(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.txt").write_text("x")
     with pytest.raises(
-        InvalidInput, match=r"3 of 5 files are no readable images, such as .*0\.txt: is no readable picture"
+        InvalidInput, match=r"3 of 5 files cannot be read as images, such as .*0\.txt: is no readable picture"
     ):
         data.load(str(tmp_path), "folder", shape={})
 
@@ -178,7 +181,7 @@ def test_arrays_in_files(tmp_path):
     with pytest.raises(InvalidInput, match="named images"):
         data.load(str(tmp_path / "two.npz"), "folder", shape={})
     (tmp_path / "bad.npy").write_bytes(b"nothing")
-    with pytest.raises(InvalidInput, match="no readable array"):
+    with pytest.raises(InvalidInput, match="cannot be read as an array"):
         data.load(str(tmp_path / "bad.npy"), "folder", shape={})
     whole = (tmp_path / "x.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
@@ -186,7 +189,7 @@ def test_arrays_in_files(tmp_path):
     flipped[100] ^= 1
     (tmp_path / "flipped.npz").write_bytes(flipped)
     for name in ("cut.npz", "flipped.npz"):
-        with pytest.raises(InvalidInput, match="no readable array"):
+        with pytest.raises(InvalidInput, match="cannot be read as an array"):
             data.load(str(tmp_path / name), "folder", shape={})
 
 
@@ -196,7 +199,7 @@ def test_a_damaged_data_set_is_named(tmp_path):
     for split in ("train", "t10k"):
         for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
             (raw / f"{split}-{kind}").touch()
-    with pytest.raises(InvalidInput, match="mnist cannot be had"):
+    with pytest.raises(InvalidInput, match="mnist cannot be loaded"):
         data.load(str(tmp_path), "mnist", shape={})
 
 
@@ -212,9 +215,9 @@ def test_large_data_is_decoded_once_and_mapped(tmp_path, monkeypatch):
     folder = folder_of(tmp_path / "images", 6)
     (folder / "notes.txt").write_text("x")
     plain = data.load(str(folder), "folder", shape={})
-    monkeypatch.setattr(data, "LARGE_BYTES", 100)
+    monkeypatch.setattr(decoding, "LARGE_BYTES", 100)
     first = data.load(str(folder), "folder", shape={})
-    monkeypatch.setattr(data, "_decoded", None)  # a second decoding would fail
+    monkeypatch.setattr(decoding, "_decode_to", None)  # a second decoding would fail
     again = data.load(str(folder), "folder", shape={})
     assert isinstance(again.images, np.memmap)
     assert again.digest() == first.digest() == plain.digest()
@@ -222,12 +225,12 @@ def test_large_data_is_decoded_once_and_mapped(tmp_path, monkeypatch):
 
 
 def test_a_full_disk_while_large_data_is_decoded_is_one_error_and_leaves_nothing(tmp_path):
-    """In a process of its own: files may not grow beyond a limit, as on a disk that is full."""
+    """Run in a process of its own, whose files cannot grow beyond a limit, as if the disk were full."""
     folder = folder_of(tmp_path / "images", 20, (32, 32))
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
-        "from rae_serve import cli; from training import data; data.LARGE_BYTES = 100\n"
-        "cli.main()"
+        "from rae_serve.cli.__main__ import main; from training.data import decoding; decoding.LARGE_BYTES = 100\n"
+        "main()"
     )
     command = [sys.executable, "-c", code, "train", "flexae-folder", "--data", str(folder), "--out", tmp_path / "run"]
     cache = tmp_path / "cache"
@@ -274,12 +277,13 @@ def test_flipped_batches_mirror_half_of_the_images_and_nothing_else():
 
 def test_pixels_to_tensors_and_back():
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 5, 2), dtype=np.uint8)
-    x = data.to_tensor(pixels, CPU)
+    x = to_tensor(pixels, CPU)
     assert x.shape == (4, 2, 3, 5)
-    assert np.array_equal(data.to_pixels(x).numpy(), pixels)
-    assert data.to_pixels(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0, 255]
+    assert np.array_equal(to_pixels(x).numpy(), pixels)
+    assert to_pixels(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0, 255]
 
 
 def test_the_names_are_those_of_the_sources():
     synthetic = {"synthetic-8", "synthetic-16"}
     assert set(sources.NAMES) == {"digits", *synthetic, "mnist", "fashion-mnist", "cifar10", "celeba"}
+    assert list(sources.TORCHVISION) == list(TORCHVISION_FOLDERS)

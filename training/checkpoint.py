@@ -104,7 +104,7 @@ class RandomPart:
 
 
 def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str, Any], kept: int = KEPT) -> None:
-    """Write a checkpoint, then delete all but the newest ones.
+    """Write a checkpoint, then delete all but it and the newest others.
 
     Args:
         folder: Where the checkpoints of the run are.
@@ -123,12 +123,16 @@ def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str,
     }
     text = json.dumps(facts)
     metadata = {_STEP: str(step), _FACTS: text, _DIGEST: _digest(step, text, tensors)}
+    target = folder / f"step-{step:09d}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files.write(folder / f"step-{step:09d}.safetensors", safetensors.torch.save(tensors, metadata))
+        for draft in folder.glob(".step-*"):  # a run that was killed while it wrote left it
+            draft.unlink()
+        files.write(target, safetensors.torch.save(tensors, metadata))
     except (OSError, RaeServeError) as error:
         raise RunError(f"{error}; the earlier checkpoints are untouched") from None
-    for old in paths(folder)[:-kept]:
+    others = [path for path in paths(folder) if path != target]
+    for old in others[: len(others) + 1 - kept]:
         old.unlink()
 
 

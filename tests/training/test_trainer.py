@@ -18,8 +18,9 @@ from safetensors.torch import load_file
 from rae_serve.errors import InvalidInput, RunError
 from training import checkpoint, commands, trainer
 from training import recipe as recipes
-from training.inference import encode_all
-from training.runs import Run, flat, load_data
+from training.inference import Inference
+from training.recipe import flat
+from training.runs import Run, load_data
 from training.trainer import Interrupted, Trainer
 
 CPU = torch.device("cpu")
@@ -66,14 +67,14 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_
     stopped = start(tmp_path / "stopped", *overrides)
 
     def stop(_: object) -> None:
-        if stopped.step == stop_at:
+        if stopped.state.step == stop_at:
             stopped.stop()
 
     with pytest.raises(Interrupted):
         stopped.fit(stop)
     resumed = Trainer(stopped.recipe, stopped.dataset, stopped.run, CPU)
     resumed.resume()
-    assert resumed.step == stop_at
+    assert resumed.state.step == stop_at
     resumed.fit()
     assert_equal_runs(tmp_path / "whole", tmp_path / "stopped")
 
@@ -82,17 +83,18 @@ def test_the_prior_of_flipped_images_sees_the_codes_of_both(tmp_path):
     made = start(tmp_path / "run", "steps=1", "prior_steps=1", "horizontal_flip=true")
     made.fit()
     images = made.dataset.images[made.dataset.train]
-    mirrored = encode_all(made.model, np.ascontiguousarray(images[:, :, ::-1]), np.arange(len(images)), CPU)
-    assert len(made.batches.rows) == 2 * len(images)
-    np.testing.assert_allclose(made.batches.rows[len(images) :], mirrored, atol=1e-6)
-    assert not np.allclose(made.batches.rows[: len(images)], mirrored, atol=1e-2)
+    mirrored = Inference(made.model, CPU).encode(np.ascontiguousarray(images[:, :, ::-1]))
+    rows = made.stages[1].rows
+    assert len(rows) == 2 * len(images)
+    np.testing.assert_allclose(rows[len(images) :], mirrored, atol=1e-6)
+    assert not np.allclose(rows[: len(images)], mirrored, atol=1e-2)
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
     begun = start(tmp_path / "run")
     resumed = Trainer(begun.recipe, begun.dataset, begun.run, CPU)
     resumed.resume()
-    assert resumed.step == 0
+    assert resumed.state.step == 0
 
 
 def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
@@ -105,8 +107,8 @@ def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
-    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; import rae_serve.cli as c"
-    command = [sys.executable, "-c", f"{eager}; c.main()", *words]  # a checkpoint after every step
+    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; from rae_serve.cli.__main__ import main"
+    command = [sys.executable, "-c", f"{eager}; main()", *words]  # a checkpoint after every step
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     moments = random.Random(0)
@@ -114,7 +116,7 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
         resume = ["--resume"] if kill else []
         process = subprocess.Popen([*command, "--out", killed, *resume], env=environment)
         target = (kill + 1) * 45 + moments.randrange(-10, 10)  # the third and fourth are in the second stage
-        while not any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.json")):
+        while not any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.safetensors")):
             assert process.poll() is None, "it ended before it could be killed"
             time.sleep(0.001)
         time.sleep(moments.uniform(0.0, 0.1))
@@ -132,7 +134,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not list((tmp_path / "run").glob("checkpoints/*.json")):
+    while not list((tmp_path / "run").glob("checkpoints/*.safetensors")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
@@ -169,13 +171,13 @@ def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
 
 def test_the_best_checkpoint_is_chosen_by_held_out_images(tmp_path, monkeypatch):
     errors = iter([0.3, 0.1, 0.2])
-    judge = Trainer._judge
-    monkeypatch.setattr(Trainer, "_judge", lambda self, _: judge(self, next(errors)))
+    update = Trainer._update_best
+    monkeypatch.setattr(Trainer, "_update_best", lambda self, _: update(self, next(errors)))
     judged = start(tmp_path / "run", "sample_every=10")
     judged.fit()
-    assert judged.least_error == (20, 0.1)
-    assert judged.latest_error == (30, 0.2)
-    assert [path.name for path in judged.best.glob("*.json")] == ["step-000000020.json"]
+    assert judged.state.least_error == (20, 0.1)
+    assert judged.state.latest_error == (30, 0.2)
+    assert [path.name for path in judged.best.glob("*")] == ["step-000000020.safetensors"]
     _, state = Run.open(tmp_path / "run").load(best=True)
     assert state.step == 20
 
@@ -192,8 +194,8 @@ def test_without_held_out_images_there_is_no_best(tmp_path):
 def test_the_checkpoint_from_before_is_offered_where_it_is_whole(tmp_path, monkeypatch, capsys, further, told):
     """It has none of the prior's further steps."""
     errors = iter([0.1, 0.3, 0.3])
-    judge = Trainer._judge
-    monkeypatch.setattr(Trainer, "_judge", lambda self, _: judge(self, next(errors)))
+    update = Trainer._update_best
+    monkeypatch.setattr(Trainer, "_update_best", lambda self, _: update(self, next(errors)))
     keys = ["steps=30", "sample_every=15", f"prior_steps={further}", *TINY]
     commands.train("flexae-digits", keys, None, tmp_path / "run", "cpu", False)
     assert ("export --best" in capsys.readouterr().out) == told
@@ -242,13 +244,10 @@ def test_resuming_what_cannot_go_on_is_refused(run):
         Run.open(run.path / "checkpoints")
 
 
-def test_a_model_without_further_prior_steps_says_so(tmp_path, monkeypatch):
-    from training.autoencoder import Autoencoder
-    from training.models.flexae import FlexAE
-
-    monkeypatch.setattr(FlexAE, "prior_updates", Autoencoder.prior_updates)
-    with pytest.raises(InvalidInput, match="prior_steps"):
-        start(tmp_path / "run", "prior_steps=5")
+def test_a_model_without_further_prior_steps_says_so(tmp_path):
+    recipe = recipes.load("aae-digits", ["prior_steps=5", "hidden=8", "critic_hidden=8"])
+    with pytest.raises(InvalidInput, match="prior_steps: must be 0"):
+        Trainer(recipe, load_data(recipe, "digits"), tmp_path, CPU)
 
 
 @pytest.mark.gpu

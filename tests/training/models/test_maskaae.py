@@ -14,15 +14,15 @@ from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, RunError
 from training import checkpoint, commands
 from training import recipe as recipes
-from training.autoencoder import Pruning
+from training.autoencoder import Exportable
 from training.data.batches import to_pixels
 from training.export.bundle import export
-from training.inference import encode_all
+from training.inference import Inference
 from training.models.maskaae import MaskAAE
-from training.optimizers import TensorFlowRMSprop
+from training.optimizers import TensorFlowRMSprop, descend
 from training.progress import ProgressLine
 from training.runs import Run, load_data
-from training.trainer import Trainer, descend
+from training.trainer import Trainer
 
 SHAPE = (1, 4, 4)
 SMALL = {"latent_dim": 6, "hidden": 16, "layers": 2, "critic_hidden": 16, "critic_layers": 2}
@@ -232,7 +232,7 @@ def test_pruning_equals_the_hard_masked_model(network):
         whole.depth.copy_(torch.tensor([3.0, 0.02, 1.0, 0.0, 0.05, 4.0]))
     assert whole.active == [0, 2, 5]
     mean = torch.randn(6)
-    pruning = whole.prune(mean)
+    pruning = whole.for_export(mean)
     x, latents = next(batches()), torch.randn(7, 3)
     assert pruning.active == [0, 2, 5]
     assert pruning.mask == pytest.approx(whole.mask.tolist())
@@ -281,10 +281,9 @@ def test_the_end_leaves_the_twin_without_a_mask_alone():
 
 def test_the_end_is_in_the_last_checkpoint_and_in_no_other(masked_run):
     deviations = {}
-    for path in sorted((masked_run.path / "checkpoints").glob("step-*.json")):
-        trained, _ = masked_run.load()
-        trained.load_state_dict(checkpoint.read(path).section("model"))
-        codes = encode_all(trained, masked_run.reference(), np.arange(1000), torch.device("cpu"))
+    for path in checkpoint.paths(masked_run.path / "checkpoints"):
+        trained = masked_run.model_at(checkpoint.read(path))
+        codes = Inference(trained, torch.device("cpu")).encode(masked_run.reference()[:1000])
         deviations[path.stem] = codes.std(axis=0)[trained.active]
     first, last = deviations["step-000000000"], deviations["step-000000004"]
     assert first.max() < 0.5
@@ -341,16 +340,16 @@ def test_the_pruned_bundle_holds_active_dimensions_alone(masked_run, tmp_path):
 
 
 def test_a_wrongly_folded_mask_is_no_bundle(masked_run, tmp_path, monkeypatch):
-    right = MaskAAE.prune
+    right = MaskAAE.for_export
 
-    def without_the_mask(self: MaskAAE, mean: Tensor) -> Pruning:
-        pruning = right(self, mean)
+    def without_the_mask(self: MaskAAE, mean: Tensor, *, prune: bool = True) -> Exportable:
+        pruning = right(self, mean, prune=prune)
         weight = pruning.model.decoder[0].weight
         with torch.no_grad():
             weight /= self.mask[pruning.active]
         return pruning
 
-    monkeypatch.setattr(MaskAAE, "prune", without_the_mask)
+    monkeypatch.setattr(MaskAAE, "for_export", without_the_mask)
     with pytest.raises(BundleError, match=r"decoder\.onnx differs from its golden images"):
         export(masked_run, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()

@@ -1,0 +1,51 @@
+"""Every model in its variants, small, for the tests that drive them all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from training import recipe as recipes
+from training.autoencoder import Autoencoder
+
+SHAPE: Final = (1, 8, 8)
+LATENT_DIM: Final = 4
+_CONV: Final = {"latent_dim": LATENT_DIM, "filters": 4, "hidden": 8}
+_GAME: Final = {"prior_hidden": 8, "critic_hidden": 8}
+
+# The smallest settings of each model.
+SMALL: Final[dict[str, dict[str, Any]]] = {
+    "flexae": {**_CONV, **_GAME, "noise_dim": 6},
+    "flexae_sr": {**_CONV, **_GAME, "noise_dim": 6},
+    "maskaae": {**_CONV, "network": "conv", "critic_hidden": 8},
+    "vae": _CONV,
+    "rae": {**_CONV, "components": 3},
+}
+# What a model may be told to do otherwise: variant → (model, settings beside SMALL).
+VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
+    **{model: (model, {}) for model in SMALL},
+    "flexae-averaged": ("flexae", {"average": 0.9}),
+    "flexae-whitened": ("flexae", {"average": 0.9, "prior_whitened": True, "prior_critic_steps": 2}),
+    "maskaae-mlp": ("maskaae", {"network": "mlp", "layers": 1}),
+    "aae": ("maskaae", {"masked": False}),
+    "vae-fixed-variance": ("vae", {"likelihood": "fixed-variance", "beta": 4.0}),
+    "vae-learned-variance": ("vae", {"likelihood": "learned-variance"}),
+    "ae": ("rae", {"latent_penalty": 0.0, "weight_penalty": 0.0, "components": 1}),
+    "rae-gradient-penalty": ("rae", {"weight_penalty": 0.0, "gradient_penalty": 1e-4}),
+}
+
+
+def build(variant: str) -> Autoencoder:
+    """Return a fresh model."""
+    model, settings = VARIANTS[variant]
+    return recipes.model_class(model)(SHAPE, **SMALL[model] | settings)
+
+
+def batches(seed: int = 0) -> Iterator[Tensor]:
+    """Yield endless batches of 16 random images."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.rand(16, *SHAPE, generator=generator)

@@ -1,1 +1,1 @@
-"""What is measured, against whom; each is a command, `python -m benchmarks.NAME`. Results stand in README.md."""
+"""Benchmarks of training and serving, each a command: `python -m benchmarks.NAME`. README.md holds the results."""

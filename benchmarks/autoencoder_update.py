@@ -1,12 +1,13 @@
-"""Images per second of the autoencoder update: our trainer, the same step in a bare loop, and pythae's trainer.
+"""Measure the training speed of an auto-encoder: our trainer against a bare loop and against pythae's trainer.
 
     pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
     python -m benchmarks.autoencoder_update --data ../shared/data
 
-The same half-width networks, data, batch and optimiser; the three take turns in one run, so that what else the
-machine does falls on all, each in a process of its own, as their users have them. Ours and pythae's include their
-batches and logging; the bare loop has the images as one float tensor and nothing else. What ours does beyond, such as
-weights with channels last and keeping freed memory, is its own.
+All three train the networks of `flexae-mnist-small` by Adam on MNIST with the same batch size, and the result is in
+images per second. They take turns, so that other work on the machine slows all of them, and each has a process of
+its own, as it has for its users. The trainers include their batches and logging. The bare loop has all images in one
+float tensor and does nothing else. Our trainer also chooses the memory layout and keeps freed memory, as it always
+does.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ CPU = torch.device("cpu")
 
 
 class ReconstructionOnly(FlexAE):
-    """FlexAE's autoencoder update, without those of its prior."""
+    """FlexAE with the autoencoder update alone."""
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         yield self._reconstruction(next(batches))
 
 
 def ours(dataset: Dataset, steps: int) -> float:
-    """Seconds of so many steps in Trainer.fit, after some to warm up."""
+    """Return the seconds that some steps of Trainer.fit take, after a warm-up."""
     recipe = recipes.load("flexae-mnist-small", ["decay=0.0", "average=0.0", "prior_steps=0", "log_every=10"])
     times: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -62,11 +63,11 @@ def ours(dataset: Dataset, steps: int) -> float:
             trainer.fit(report)
         except Interrupted:
             return times[-1] - times[WARM_UP - 1]
-    raise AssertionError("the recipe ended before the benchmark")
+    raise AssertionError("the recipe has fewer steps than the benchmark")
 
 
 def bare(dataset: Dataset, steps: int) -> float:
-    """Seconds of so many steps of the shortest loop that trains the same."""
+    """Return the seconds that some steps of the shortest equivalent loop take, after a warm-up."""
     model = fresh_model().train()
     parameters = [*model.encoder.parameters(), *model.decoder.parameters()]
     optimizer = torch.optim.Adam(parameters, lr=1e-3, fused=True)
@@ -83,7 +84,7 @@ def bare(dataset: Dataset, steps: int) -> float:
 
 
 def pythae(dataset: Dataset, steps: int) -> float:
-    """Seconds of so many steps of pythae's BaseTrainer on its AE with our networks."""
+    """Return the seconds that some steps of pythae's BaseTrainer take after a warm-up, on our networks."""
     from pythae.data.datasets import BaseDataset
     from pythae.models import AE, AEConfig
     from pythae.trainers import BaseTrainer, BaseTrainerConfig
@@ -114,7 +115,7 @@ def pythae(dataset: Dataset, steps: int) -> float:
 
 
 def fresh_model() -> FlexAE:
-    """The half-width networks."""
+    """Return the model of flexae-mnist-small with fresh weights."""
     torch.manual_seed(0)
     model = recipes.load("flexae-mnist-small").build((1, 28, 28))
     assert isinstance(model, FlexAE)
@@ -122,7 +123,13 @@ def fresh_model() -> FlexAE:
 
 
 def turn(name: str, folder: str, steps: int) -> float:
-    """Images per second of so many steps of a contender."""
+    """Return the images per second of a contender.
+
+    Args:
+        name: A key of CONTENDERS.
+        folder: The folder that holds MNIST/raw.
+        steps: The number of steps to measure.
+    """
     images, _ = mnist(folder, train=True)
     everything = np.arange(len(images))
     shape = Preprocessing(height=28, width=28, mode="L")
@@ -136,13 +143,13 @@ CONTENDERS = {"ours": ours, "bare": bare, "pythae": pythae}
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
-    arguments.add_argument("--steps", type=int, default=60, help="a turn")
-    arguments.add_argument("--turns", type=int, default=6)
+    arguments.add_argument("--steps", type=int, default=60, help="steps of each turn")
+    arguments.add_argument("--turns", type=int, default=6, help="turns of each contender; the median counts")
     given = arguments.parse_args()
     spawn = multiprocessing.get_context("spawn")
     workers = {name: ProcessPoolExecutor(1, mp_context=spawn) for name in CONTENDERS}
-    workers["ours"].submit(int).result()  # starts it, in the environment that training/__init__.py has set
-    os.environ.pop("GOMP_SPINCOUNT", None)  # which others' processes do not have
+    workers["ours"].submit(int).result()  # starts the process with the GOMP_SPINCOUNT of training/__init__.py
+    os.environ.pop("GOMP_SPINCOUNT", None)  # the others' users do not have it
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
     for _ in range(given.turns):
         for name, worker in workers.items():

@@ -1,9 +1,9 @@
-"""The yardstick for MNIST: a small classifier, whose 128 penultimate features give a Fréchet distance.
+"""Train the MNIST classifier whose 128 penultimate features give the Fréchet distances of the other benchmarks.
 
     python -m benchmarks.mnist_classifier --data ../shared/data
 
-trains it anew (a few minutes on a CPU) into `mnist_classifier.safetensors` beside this file, and prints its
-accuracy on the test set. Those weights are in the repository, so that figures compare.
+The command takes a few minutes on a CPU, overwrites `mnist_classifier.safetensors` beside this file, and prints the
+accuracy on the test set. The repository contains the weights, because distances compare only on the same weights.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,10 +23,11 @@ from training.data.batches import Batches, to_tensor
 
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 CPU = torch.device("cpu")
+Floats = npt.NDArray[np.float32]
 
 
 class Classifier(nn.Module):
-    """[B, 1, 28, 28] → logits [B, 10]; `features` are what the last layer sees, [B, 128]."""
+    """A small convolutional classifier, [B, 1, 28, 28] → logits [B, 10], with 128 features before its last layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,27 +43,27 @@ class Classifier(nn.Module):
 
     @classmethod
     def load(cls) -> Classifier:
-        """The classifier of the repository, in evaluation mode."""
+        """Return the classifier with the weights in the repository, in evaluation mode."""
         classifier = cls()
         classifier.load_state_dict(load_file(WEIGHTS))
         return classifier.eval()
 
     @torch.no_grad()
-    def look(self, images: Pixels) -> tuple[np.ndarray, np.ndarray]:
-        """Features [N, 128] and class probabilities [N, 10] of uint8 images [N, 28, 28, 1]."""
+    def classify(self, images: Pixels) -> tuple[Floats, Floats]:
+        """Return the features [N, 128] and the class probabilities [N, 10] of uint8 images [N, 28, 28, 1]."""
         parts = [self.features(to_tensor(images[i : i + 1000], CPU)) for i in range(0, len(images), 1000)]
         features = torch.cat(parts)
         return features.numpy(), self.head(features).softmax(dim=1).numpy()
 
 
-def mnist(root: str, *, train: bool) -> tuple[Pixels, np.ndarray]:
-    """Images, uint8 [N, 28, 28, 1], and labels [N]."""
+def mnist(root: str, *, train: bool) -> tuple[Pixels, npt.NDArray[np.int64]]:
+    """Return the images, uint8 [N, 28, 28, 1], and the labels [N] of MNIST's training or test split."""
     data = datasets.MNIST(root, train=train, download=False)
     return data.data.numpy()[..., None], data.targets.numpy()
 
 
 def train(root: str, epochs: int) -> Classifier:
-    """Adam with a one-cycle rate."""
+    """Train a classifier by Adam with a one-cycle learning rate."""
     torch.manual_seed(0)
     images, labels = mnist(root, train=True)
     targets = torch.from_numpy(labels)
@@ -83,9 +85,9 @@ def train(root: str, epochs: int) -> Classifier:
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
-    arguments.add_argument("--epochs", type=int, default=4)
+    arguments.add_argument("--epochs", type=int, default=4, help="passes over the training images")
     given = arguments.parse_args()
     trained = train(given.data, given.epochs)
     save_file(trained.state_dict(), WEIGHTS)
     images, labels = mnist(given.data, train=False)
-    print(f"accuracy on the test set: {(trained.look(images)[1].argmax(1) == labels).mean():.4f}")
+    print(f"accuracy on the test set: {(trained.classify(images)[1].argmax(1) == labels).mean():.4f}")

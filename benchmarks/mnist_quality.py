@@ -1,9 +1,10 @@
-"""How good are a bundle's digits? Distances on the features of the MNIST classifier beside this file, and the error.
+"""Measure how good the digits of a bundle are: Fréchet distances, the reconstruction error, and shares of classes.
 
     python -m benchmarks.mnist_quality exported/flexae-mnist-small --data ../shared/data [--write]
 
-10,000 generated images of seed 0, reconstructions of the test set, and 10,000 training images, each against the
-10,000 test images. With --write the figures go into the bundle's manifest.
+The 10,000 test images are compared with 10,000 generated images of seed 0, with their own reconstructions, and with
+10,000 training images, on the features of benchmarks/mnist_classifier. With --write, the figures are also stored in
+the manifest of the bundle.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ NETWORK = "128 features of benchmarks/mnist_classifier"
 
 
 def measure(engine: Engine, root: str) -> dict[str, Figure]:
-    """The figures, by name."""
+    """Return the figures of a bundle by name. `root` is the folder that holds MNIST/raw."""
     classifier = Classifier.load()
     test, labels = mnist(root, train=False)
     train = mnist(root, train=True)[0][:COUNT]
-    reference, probabilities = classifier.look(test)
-    generated, generated_probabilities = classifier.look(engine.sample(COUNT, seed=0))
+    reference, probabilities = classifier.classify(test)
+    generated, generated_probabilities = classifier.classify(engine.sample(COUNT, seed=0))
     reconstructions = engine.reconstruct(test)
-    reconstructed, _ = classifier.look(reconstructions)
+    reconstructed, _ = classifier.classify(reconstructions)
     shares = np.bincount(generated_probabilities.argmax(1), minlength=10) / COUNT
     against = f"against the {len(test):,} test images, {NETWORK}"
     sampled = f"{COUNT:,} images of seed 0"
@@ -42,7 +43,8 @@ def measure(engine: Engine, root: str) -> dict[str, Figure]:
         "fd_reconstructed": _figure(frechet_distance(reconstructed, reference), f"the test images {against}"),
         "mse_reconstructed": _figure(mse(reconstructions, test).mean(), "the test images, pixels in [0, 1]"),
         "fd_training": _figure(
-            frechet_distance(classifier.look(train)[0], reference), f"{COUNT:,} training images {against}: the limit"
+            frechet_distance(classifier.classify(train)[0], reference),
+            f"{COUNT:,} training images {against}: the limit",
         ),
         "top_probability": _figure(generated_probabilities.max(1).mean(), f"mean over {sampled}"),
         "smallest_class": _figure(shares.min(), f"share of {sampled}"),
@@ -57,9 +59,9 @@ def _figure(value: float, protocol: str) -> Figure:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("bundle", type=Path)
+    arguments.add_argument("bundle", type=Path, help="the folder of the bundle")
     arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
-    arguments.add_argument("--write", action="store_true", help="into the bundle's manifest")
+    arguments.add_argument("--write", action="store_true", help="store the figures in the manifest of the bundle")
     given = arguments.parse_args()
     loaded = Bundle.load(given.bundle)
     figures = measure(Engine(loaded, device="cpu"), given.data)

@@ -1,11 +1,12 @@
-"""A folder of photographs: our generations and reconstructions beside pythae's, trained side by side for as long.
+"""Compare our training on a folder of photographs with pythae's, both trained at once for the same time.
 
     pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
     python -m benchmarks.photographs photos --test other-photos --minutes 60 --out runs/photos
 
-`rae-serve train flexae-folder` has one half of the cores, pythae the other. pythae's RAE-L2 with a mixture of 10
-Gaussians on its codes gets our images, networks, batch and autoencoder's learning rate. Fréchet distances on our
-CIFAR-10 network's features, against the photographs in the folder --test.
+`rae-serve train flexae-folder` uses one half of the cores, and pythae the other. pythae trains RAE-L2, with a
+mixture of 10 Gaussians as the prior, on our images, networks, batch size and learning rate. Printed are Fréchet
+distances of generated and reconstructed images to the photographs of the folder --test, on the features of our
+CIFAR-10 network.
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ CPU = torch.device("cpu")
 
 
 class TimeIsUp(Exception):
-    """The budget is spent."""
+    """The time for training is over."""
 
 
 class Budget(TrainingCallback):
-    """Ends pythae's training, which knows epochs only, after so many minutes."""
+    """Stop pythae's training after some minutes; pythae itself can only count epochs."""
 
     def __init__(self, minutes: float) -> None:
         self.ends = time.monotonic() + 60.0 * minutes
@@ -61,7 +62,17 @@ class Budget(TrainingCallback):
 
 
 def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pixels, Pixels, int]:
-    """As many generated images as test images, those reconstructed, and the steps of training."""
+    """Train pythae's RAE-L2.
+
+    Args:
+        recipe: The recipe whose networks, batch size and learning rate pythae gets.
+        x: The images to train on, float32 [N, C, H, W] in [0, 1].
+        test: The test images, float32 [M, C, H, W].
+        minutes: How long to train.
+
+    Returns:
+        M generated images, the test images reconstructed, and the number of training steps.
+    """
     torch.manual_seed(0)
     ours = recipe.build(tuple(x.shape[1:]))
     latent_dim, rate = recipe.parameters["latent_dim"], recipe.parameters["autoencoder_lr"]
@@ -95,7 +106,7 @@ def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pix
 
 
 def start(photographs: str, minutes: float, out: Path) -> tuple[Run, subprocess.Popen[bytes]]:
-    """Our training, once its folder is set up, and its process; both contenders get half of the cores."""
+    """Start our training on half of the cores. Return the run, once its folder exists, and the process."""
     half = max(1, (os.cpu_count() or 1) // 2)
     torch.set_num_threads(half)
     command = ["rae-serve", "train", "flexae-folder", "--data", photographs, "--minutes", str(minutes), "--out", out]
@@ -109,21 +120,21 @@ def start(photographs: str, minutes: float, out: Path) -> tuple[Run, subprocess.
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("photographs", help="a folder of them, to train on")
-    arguments.add_argument("--test", required=True, help="a folder of photographs that neither has seen")
-    arguments.add_argument("--minutes", type=float, required=True, help="for each training")
-    arguments.add_argument("--out", type=Path, required=True, help="a folder for our run")
+    arguments.add_argument("photographs", help="a folder of photographs to train on")
+    arguments.add_argument("--test", required=True, help="a folder of other photographs to compare with")
+    arguments.add_argument("--minutes", type=float, required=True, help="the time of each training")
+    arguments.add_argument("--out", type=Path, required=True, help="the folder for our run")
     given = arguments.parse_args()
     run, ours = start(given.photographs, given.minutes, given.out)
     dataset = load_data(run.recipe, run.source)
     test = np.asarray(data.load(given.test, "folder", shape=run.preprocessing.model_dump()).images)
     train = np.asarray(dataset.images[dataset.train])
-    look = network("cifar10", CPU)
-    reference = features(look, test)
+    extractor = network("cifar10", CPU)
+    reference = features(extractor, test)
 
     def show(name: str, images: Pixels) -> None:
-        """The distance, and a grid to look at, in the run's folder."""
-        print(f"{name:40} {frechet_distance(features(look, images), reference):6.2f}", flush=True)
+        """Print the distance of images, and write a grid of them to the folder of the run."""
+        print(f"{name:40} {frechet_distance(features(extractor, images), reference):6.2f}", flush=True)
         (given.out / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
 
     generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)

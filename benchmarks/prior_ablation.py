@@ -1,11 +1,11 @@
-"""What each key of FlexAE's further prior steps is worth, by the Fréchet distance of generated digits.
+"""Measure what each recipe key of FlexAE's further prior steps is worth, by the Fréchet distance of generated digits.
 
     rae-serve train flexae-mnist-small --data ../shared/data --set prior_steps=0 --out runs/joint
     python -m benchmarks.prior_ablation runs/joint --data ../shared/data --updates 2000
 
-Every variant starts from the same jointly trained model and differs from the recipe in one key. Distances are of
-10,000 images of seed 0 against the test set on the features of benchmarks/mnist_classifier; the first line is the
-joint training alone, the last what reconstructions of training images reach: no prior can do better.
+Every variant starts from the same jointly trained model and differs from the recipe in one key. The distance is that
+of 10,000 images of seed 0 to the test images, on the features of benchmarks/mnist_classifier. The first line is the
+model before the further steps. The last line is for reconstructed training images, which no prior can surpass.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from benchmarks.mnist_classifier import Classifier, mnist
 from rae_serve import noise
-from rae_serve.arrays import Pixels
+from rae_serve.arrays import Latents, Pixels
 from training.autoencoder import Autoencoder
 from training.data.batches import Batches, to_pixels
 from training.evaluation.metrics.distances import frechet_distance
@@ -37,20 +37,27 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "3 critic steps": {"prior_critic_steps": 3},
     "penalty 10": {"prior_penalty": 10.0},
     "critic as fast as generator": {"prior_critic_lr": 5e-4},
-    "whitened, and from the codes' Gaussian": {"prior_whitened": True},
+    "whitened, from the Gaussian of the codes": {"prior_whitened": True},
 }
 
 
 @torch.no_grad()
 def generate(model: Autoencoder) -> Pixels:
-    """The first images of seed 0."""
+    """Return the first COUNT images of seed 0."""
     model.eval()
     rows = torch.from_numpy(noise.normals(0, 0, COUNT, model.prior.noise_dim))
     return np.concatenate([to_pixels(model.decode(model.prior(part))).numpy() for part in rows.split(500)])
 
 
-def refine(run: Run, codes: np.ndarray, keys: dict[str, Any], updates: int) -> Autoencoder:
-    """The run's model after so many further steps of its prior, with other keys."""
+def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> Autoencoder:
+    """Train the prior of a run further, and return the model.
+
+    Args:
+        run: A run that ended with its joint training.
+        codes: The latents of the training images, float32 [N, m].
+        keys: Recipe keys that replace those of the run.
+        updates: The number of further steps.
+    """
     torch.manual_seed(0)
     recipe = check(flat(run.recipe) | {"average": 0.999, "prior_steps": updates} | keys)
     height, width, channels = run.preprocessing.shape
@@ -68,17 +75,17 @@ def refine(run: Run, codes: np.ndarray, keys: dict[str, Any], updates: int) -> A
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("run", type=Path)
+    arguments.add_argument("run", type=Path, help="a run that ended with its joint training")
     arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
-    arguments.add_argument("--updates", type=int, default=2000)
+    arguments.add_argument("--updates", type=int, default=2000, help="further steps of each variant")
     given = arguments.parse_args()
     classifier = Classifier.load()
     joint = Run.open(given.run)
     train_images, _ = mnist(given.data, train=True)
-    reference, _ = classifier.look(mnist(given.data, train=False)[0])
+    reference, _ = classifier.classify(mnist(given.data, train=False)[0])
 
     def show(name: str, images: Pixels, seconds: float) -> None:
-        features, probabilities = classifier.look(images)
+        features, probabilities = classifier.classify(images)
         distance, top = frechet_distance(features, reference), probabilities.max(1).mean()
         print(f"{name:40} FD {distance:6.2f}   top probability {top:.3f}   {seconds:4.0f} s", flush=True)
 

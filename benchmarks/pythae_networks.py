@@ -1,4 +1,4 @@
-"""Our networks as pythae takes them, for comparisons on equal ones."""
+"""Wrap our networks for pythae, so that benchmarks compare trainers on the same networks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Encoder(BaseEncoder):
-    """An encoder of ours."""
+    """An encoder for pythae's models that runs one of our networks."""
 
     def __init__(self, network: nn.Module) -> None:
         nn.Module.__init__(self)
@@ -19,7 +19,7 @@ class Encoder(BaseEncoder):
 
 
 class Decoder(BaseDecoder):
-    """A decoder of ours."""
+    """A decoder for pythae's models that runs one of our networks."""
 
     def __init__(self, network: nn.Module) -> None:
         nn.Module.__init__(self)

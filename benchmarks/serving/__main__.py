@@ -1,10 +1,12 @@
-"""How fast, against whom: `python -m benchmarks.serving BUNDLE [--seconds 10] [--rounds 3] [--only NAME]`.
+"""Measure the throughput and latency of the service, against FastAPI, LitServe and BentoML's own batching.
 
-The limit is prior and decoder by bare ONNX Runtime in a loop, at its best batch and threads; every server
-answers PNGs to wrk on this machine. Everything is measured again in every round, since other work on the
-machine moves all of it together; printed are medians, and ratios of what was measured in one round. With
-`--device cuda` limit and servers run there, the bare graphs by IOBinding.
-Needs wrk, and `pip install litserve==0.2.19`.
+    pip install litserve==0.2.19
+    python -m benchmarks.serving BUNDLE [--seconds 10] [--rounds 3] [--device cuda] [--only NAME]
+
+Every server answers `POST /v1/sample` with a PNG, and wrk, which must be installed, sends the requests on this
+machine. The limit is the throughput of the bare graphs: prior and decoder run by ONNX Runtime in a loop, with the
+best batch size and number of threads. Every round measures everything again, because other work on the machine
+affects all of it. Printed are medians over the rounds; ratios are of figures of the same round.
 """
 
 from __future__ import annotations
@@ -25,6 +27,8 @@ from benchmarks.serving.generator import Generator
 
 ROOT = Path(__file__).parents[2]
 CONNECTIONS = 32
+# By server and round: the limit of the round, and the figures of each load.
+Figures = dict[str, list[tuple[tuple[float, float], dict[str, dict[str, float]]]]]
 SERVERS = {
     "rae-serve": ["bentoml", "serve"],
     "FastAPI": ["uvicorn", "benchmarks.serving.peer_fastapi:app", "--no-access-log", "--port", "PORT"],
@@ -33,8 +37,8 @@ SERVERS = {
 }
 
 
-def limit(seconds: float) -> tuple[float, float]:
-    """Images/s of the best batch, and the milliseconds of a single image, at the best number of threads each."""
+def bare_graphs(seconds: float) -> tuple[float, float]:
+    """Measure the bare graphs: the images per second of the best batch, and the milliseconds of a single image."""
     rates, single_ms = [], []
     on_cuda = os.environ["BENCH_DEVICE"] == "cuda"
     for threads in (1,) if on_cuda else (1, os.cpu_count() or 1):
@@ -53,8 +57,17 @@ def limit(seconds: float) -> tuple[float, float]:
     return max(rates), min(single_ms)
 
 
-def measured(name: str, bundle: Path, seconds: float) -> dict[str, dict[str, float]]:
-    """wrk's figures of one server: many connections at n = 1 and 16, one connection at n = 1."""
+def measure(name: str, bundle: Path, seconds: float) -> dict[str, dict[str, float]]:
+    """Start a server, and return wrk's figures of each load.
+
+    Args:
+        name: A key of SERVERS.
+        bundle: The folder of the bundle that it serves.
+        seconds: How long to measure each load.
+
+    Returns:
+        The figures for many connections with n = 1 and n = 16, and for one connection with n = 1 ("alone").
+    """
     port = _free_port()
     command = [sys.executable, "-m", *(str(port) if word == "PORT" else word for word in SERVERS[name])]
     environment = os.environ | {
@@ -68,7 +81,7 @@ def measured(name: str, bundle: Path, seconds: float) -> dict[str, dict[str, flo
     server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
     try:
         _wait_for(port)
-        _wrk(port, 1, CONNECTIONS, 2)  # warm
+        _wrk(port, 1, CONNECTIONS, 2)  # warm-up
         return {
             "n=1": _wrk(port, 1, CONNECTIONS, seconds),
             "n=16": _wrk(port, 16, CONNECTIONS, seconds),
@@ -78,32 +91,33 @@ def measured(name: str, bundle: Path, seconds: float) -> dict[str, dict[str, flo
         os.killpg(server.pid, signal.SIGTERM)
         try:
             server.wait(30)
-        except subprocess.TimeoutExpired:  # BentoML's batchable peer, after dropping requests
+        except subprocess.TimeoutExpired:  # BentoML's own batching may hang after dropped requests
             os.killpg(server.pid, signal.SIGKILL)
             server.wait()
 
 
 def main() -> None:
     """Measure, and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--only", choices=SERVERS, action="append")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundle", type=Path, help="the folder of the bundle to serve")
+    parser.add_argument("--seconds", type=float, default=10, help="the time of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of all measurements; the medians count")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where all graphs run")
+    parser.add_argument("--only", choices=SERVERS, action="append", help="measure this server; may be repeated")
     arguments = parser.parse_args()
     bundle = arguments.bundle.resolve()
     os.environ |= {"BENCH_BUNDLE": str(bundle), "BENCH_DEVICE": arguments.device}
-    limits, figures = [], {name: [] for name in arguments.only or SERVERS}
+    limits: list[tuple[float, float]] = []
+    figures: Figures = {name: [] for name in arguments.only or SERVERS}
     for _ in range(arguments.rounds):
         for name, rounds in figures.items():
-            limits.append(limit(arguments.seconds))
-            rounds.append((limits[-1], measured(name, bundle, arguments.seconds)))
+            limits.append(bare_graphs(arguments.seconds))
+            rounds.append((limits[-1], measure(name, bundle, arguments.seconds)))
             print(json.dumps({"limit": limits[-1][0], "single_ms": limits[-1][1], name: rounds[-1][1]}), flush=True)
     _print(limits, figures)
 
 
-def _print(limits: list[tuple[float, float]], figures: dict[str, list]) -> None:
+def _print(limits: list[tuple[float, float]], figures: Figures) -> None:
     print(f"\nlimit {median(rate for rate, _ in limits):.0f} images/s; alone {median(ms for _, ms in limits):.2f} ms")
     print(
         "| | n=1, requests/s | of the limit | n=16, requests/s | of the limit | p50 alone, ms above bare | errors |"
@@ -143,7 +157,7 @@ def _wait_for(port: int) -> None:
             return
         except OSError:
             time.sleep(0.2)
-    raise SystemExit(f"nothing answers at port {port}")
+    raise SystemExit(f"the server at port {port} does not answer")
 
 
 def _free_port() -> int:

@@ -1,9 +1,10 @@
-"""Is every pixel right: `python -m benchmarks.serving.exact ADDRESS BUNDLE [--requests 1000] [--connections 16]`.
+"""Check every pixel that a running service returns, against numpy and ONNX Runtime on the files of its bundle.
 
-Random requests of every endpoint, size and format to a running service, many at a time; every answer is
-compared with the same pixels, made by numpy and ONNX Runtime from the bundle's files alone. Refusals for want of
-room (429) are counted and not asked again, so it may run beside a load that is too high. Ends with status 1 where
-anything differs.
+    python -m benchmarks.serving.exact ADDRESS BUNDLE [--requests 1000] [--connections 16]
+
+The requests are random: every endpoint, size and lossless format, many at a time. A response with status 429 (busy)
+is counted and not repeated, so that the check can run beside a load that is too high. The exit status is 1 if any
+response differs.
 """
 
 from __future__ import annotations
@@ -21,17 +22,21 @@ from typing import Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
+from rae_serve.arrays import Pixels
 from rae_serve.noise import normals
 
 LOSSLESS = ("png", "webp", "npy", "zip", "json")
 BUSY = 429
+Floats = npt.NDArray[np.float32]
+Array = npt.NDArray[Any]  # pixels, uint8 [N, H, W, C], or latents, float32 [N, m]
 
 
-class ByHand:
-    """The graphs of a bundle, and the formulas of docs/http.md."""
+class Reference:
+    """Computes what a service must return, from the graphs of a bundle and the formulas of docs/http.md."""
 
     def __init__(self, folder: Path) -> None:
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
@@ -42,17 +47,26 @@ class ByHand:
         image = self.manifest["image"]
         self.shape = (image["height"], image["width"], 1 if image["mode"] == "L" else 3)
 
-    def run(self, graph: str, rows: np.ndarray) -> np.ndarray:
-        """One graph, all rows at once."""
+    def run(self, graph: str, rows: Array) -> Array:
+        """Run a graph ("prior", "decoder" or "encoder") on all rows at once."""
         session = self.sessions[graph]
         return session.run(None, {session.get_inputs()[0].name: rows})[0]
 
-    def noise(self, seed: int, row: int, n: int = 1) -> np.ndarray:
-        """float32 [n, noise_dim]."""
+    def noise(self, seed: int, row: int, n: int = 1) -> Floats:
+        """Return rows `row` to `row + n` of the noise of a seed, float32 [n, noise_dim]."""
         return normals(seed, row, n, self.manifest["noise"]["dim"])
 
-    def way(self, start: np.ndarray, end: np.ndarray, steps: int, path: str, centre: np.ndarray) -> np.ndarray:
-        """float32 [steps, D] from one row to another, along a line or an arc about `centre`."""
+    def interpolate(self, start: Floats, end: Floats, steps: int, path: str, centre: npt.ArrayLike) -> Floats:
+        """Return points on the path from one row to another, float32 [steps, D].
+
+        Args:
+            start: The first point, float32 [D].
+            end: The last point, float32 [D].
+            steps: The number of points, both ends included.
+            path: "linear" for a line, "spherical" for an arc.
+            centre: The centre of the arc, [D].
+        """
+        centre = np.asarray(centre)
         a, b = start.astype(np.float64) - centre, end.astype(np.float64) - centre
         t = np.linspace(0, 1, steps)[:, None]
         if path == "linear":
@@ -60,34 +74,34 @@ class ByHand:
         else:
             angle = np.arccos(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
             points = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / np.sin(angle)
-        points = (points + centre).astype(np.float32)
-        points[0], points[-1] = start, end
-        return points
+        rows: Floats = (points + centre).astype(np.float32)
+        rows[0], rows[-1] = start, end
+        return rows
 
 
-class Asker:
-    """Draws requests, and knows what must come."""
+class RandomRequests:
+    """Draws random requests together with the results that they must have."""
 
-    def __init__(self, hand: ByHand, seed: int) -> None:
-        self.hand, self.rng = hand, np.random.default_rng(seed)
+    def __init__(self, reference: Reference, seed: int) -> None:
+        self.reference, self.rng = reference, np.random.default_rng(seed)
 
-    def draw(self) -> tuple[str, dict[str, Any], np.ndarray]:
-        """A path, a body, and pixels uint8 [N, H, W, C], or latents float32 [N, D]."""
-        rng, hand = self.rng, self.hand
+    def draw(self) -> tuple[str, dict[str, Any], Array]:
+        """Return an endpoint, the body of a request to it, and the result: pixels or latents."""
+        rng, reference = self.rng, self.reference
         kind = rng.choice(["sample", "decode", "encode", "reconstruct", "interpolate", "edit"])
         n = int(rng.choice([1, 1, 2, 3, 7, 16, 33, 64, 100]))
         seed, row = int(rng.integers(2**53)), int(rng.integers(2**40))
         body: dict[str, Any] = {"format": str(rng.choice(LOSSLESS))}
-        codes = hand.run("prior", hand.noise(seed, row, n))
+        codes = reference.run("prior", reference.noise(seed, row, n))
         match kind:
             case "sample":
                 body |= {"n": n, "seed": seed, "offset": row}
             case "decode":
                 body["latents"] = codes.tolist()
             case "encode" | "reconstruct":
-                pixels = rng.integers(0, 256, (n, *hand.shape), dtype=np.uint8)
+                pixels = rng.integers(0, 256, (n, *reference.shape), dtype=np.uint8)
                 body["images"] = [_png(image) for image in pixels]
-                codes = hand.run("encoder", pixels)
+                codes = reference.run("encoder", pixels)
                 if kind == "encode":
                     body["format"] = str(rng.choice(["npy", "json"]))
                     return kind, body, codes
@@ -95,26 +109,34 @@ class Asker:
                 path, space = str(rng.choice(["linear", "spherical"])), str(rng.choice(["latent", "noise"]))
                 ends = {"start": {"seed": seed, "index": row}, "end": {"seed": seed, "index": row + 1}}
                 body |= {"steps": n + 1, "path": path, "space": space, **ends}
-                start, end = hand.noise(seed, row, 2)
+                start, end = reference.noise(seed, row, 2)
                 if space == "noise":
-                    codes = hand.run("prior", hand.way(start, end, n + 1, path, np.zeros(len(start))))
+                    points = reference.interpolate(start, end, n + 1, path, np.zeros(len(start)))
+                    codes = reference.run("prior", points)
                 else:
-                    start, end = hand.run("prior", np.stack([start, end]))
-                    codes = hand.way(start, end, n + 1, path, np.asarray(hand.manifest["latent"]["mean"]))
+                    start, end = reference.run("prior", np.stack([start, end]))
+                    codes = reference.interpolate(start, end, n + 1, path, reference.manifest["latent"]["mean"])
             case "edit":
-                attribute = str(rng.choice(list(hand.manifest["attributes"])))
+                attribute = str(rng.choice(list(reference.manifest["attributes"])))
                 strengths = rng.uniform(-2, 2, n).round(3)
                 body |= {"point": {"seed": seed, "index": row}, "attribute": attribute}
                 body["strengths"] = strengths.tolist()
-                direction = np.asarray(hand.manifest["attributes"][attribute]["direction"])
+                direction = np.asarray(reference.manifest["attributes"][attribute]["direction"])
                 codes = (codes[0] + np.multiply.outer(strengths, direction)).astype(np.float32)
         if kind in ("interpolate", "edit") and body["format"] == "zip":
             body["format"] = "png"
-        return kind, body, hand.run("decoder", codes)
+        return kind, body, reference.run("decoder", codes)
 
 
-def seen(kind: str, format_: str, content: bytes, like: np.ndarray) -> np.ndarray:
-    """What an answer holds, in the shape of what it should hold."""
+def read_response(kind: str, format_: str, content: bytes, like: Array) -> Array:
+    """Return the pixels or latents of a response.
+
+    Args:
+        kind: The endpoint.
+        format_: The format that the request asked for.
+        content: The body of the response.
+        like: The expected result, whose shape tells how to cut a grid into images.
+    """
     if format_ == "npy":
         return np.load(io.BytesIO(content), allow_pickle=False)
     if format_ == "json":
@@ -132,26 +154,37 @@ def seen(kind: str, format_: str, content: bytes, like: np.ndarray) -> np.ndarra
     return cells.reshape(-1, height, width, channels)[:n]
 
 
-async def ask(address: str, hand: ByHand, requests: int, connections: int, seed: int) -> collections.Counter[str]:
-    """Ask, and count: right and wrong answers by endpoint, and refusals."""
+async def check(
+    address: str, reference: Reference, requests: int, connections: int, seed: int
+) -> collections.Counter[str]:
+    """Send random requests, and count right and wrong responses by endpoint, and busy ones.
+
+    Args:
+        address: The address of the service.
+        reference: The bundle that the service serves as its default model.
+        requests: The number of requests in all.
+        connections: The number of requests at a time.
+        seed: The seed of the requests.
+    """
     counts: collections.Counter[str] = collections.Counter()
     left = iter(range(requests))
 
     async def work(number: int) -> None:
-        asker = Asker(hand, seed + number)
+        drawn = RandomRequests(reference, seed + number)
         for _ in left:
-            kind, body, expected = asker.draw()
-            answer = await client.post(f"/v1/{kind}", json=body)
-            if answer.status_code == BUSY:
+            kind, body, expected = drawn.draw()
+            response = await client.post(f"/v1/{kind}", json=body)
+            if response.status_code == BUSY:
                 counts["busy"] += 1
-                await asyncio.sleep(float(answer.headers["retry-after"]) / 4)
+                await asyncio.sleep(float(response.headers["retry-after"]) / 4)
                 continue
-            got = seen(kind, body["format"], answer.content, expected) if answer.status_code == 200 else None
-            right = got is not None and got.dtype == expected.dtype and np.array_equal(got, expected)
-            counts[f"{kind} {'right' if right else 'WRONG'}"] += 1
-            if not right:
-                shown = f"{answer.status_code}, {answer.text[:200]}" if got is None else _difference(got, expected)
-                print(f"{kind} {json.dumps(body)[:300]}: {shown}", file=sys.stderr)
+            if response.status_code == 200:
+                problem = _difference(read_response(kind, body["format"], response.content, expected), expected)
+            else:
+                problem = f"{response.status_code}, {response.text[:200]}"
+            counts[f"{kind} {'WRONG' if problem else 'right'}"] += 1
+            if problem:
+                print(f"{kind} {json.dumps(body)[:300]}: {problem}", file=sys.stderr)
 
     limits = httpx.Limits(max_connections=connections)
     async with httpx.AsyncClient(base_url=address, timeout=60, limits=limits) as client:
@@ -160,31 +193,35 @@ async def ask(address: str, hand: ByHand, requests: int, connections: int, seed:
 
 
 def main() -> None:
-    """Ask, compare, and print the counts."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("address")
-    parser.add_argument("bundle", type=Path, help="the one that is served as the default model")
-    parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--seed", type=int, default=0)
+    """Check, and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("address", help="the address of the service")
+    parser.add_argument("bundle", type=Path, help="the folder of the bundle that is served as the default model")
+    parser.add_argument("--requests", type=int, default=1000, help="the number of requests in all")
+    parser.add_argument("--connections", type=int, default=16, help="the number of requests at a time")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the requests")
     given = parser.parse_args()
-    counts = asyncio.run(ask(given.address, ByHand(given.bundle), given.requests, given.connections, given.seed))
+    reference = Reference(given.bundle)
+    counts = asyncio.run(check(given.address, reference, given.requests, given.connections, given.seed))
     print(json.dumps(counts))
     sys.exit(any("WRONG" in name for name in counts))
 
 
-def _difference(got: np.ndarray, expected: np.ndarray) -> str:
-    if got.shape != expected.shape:
-        return f"{got.shape} for {expected.shape}"
+def _difference(got: Array, expected: Array) -> str | None:
+    """Describe how two arrays differ in type, shape or values. Return None if they are equal."""
+    if (got.dtype, got.shape) != (expected.dtype, expected.shape):
+        return f"is {got.dtype} {list(got.shape)}, not {expected.dtype} {list(expected.shape)}"
+    if np.array_equal(got, expected):
+        return None
     return f"differs by {np.abs(got.astype(float) - expected).max():g}"
 
 
-def _pixels(data: bytes, like: np.ndarray) -> np.ndarray:
+def _pixels(data: bytes, like: Array) -> Pixels:
     pixels = np.asarray(Image.open(io.BytesIO(data)).convert("L" if like.shape[-1] == 1 else "RGB"))
     return pixels[..., None] if like.shape[-1] == 1 else pixels
 
 
-def _png(image: np.ndarray) -> str:
+def _png(image: Pixels) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "png")
     return base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What every peer serves: PNGs of a bundle's prior and decoder, on bare ONNX Runtime."""
+"""Generate images by the graphs of a bundle on bare ONNX Runtime, for every peer of the service."""
 
 from __future__ import annotations
 
@@ -8,49 +8,54 @@ import os
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 from PIL import Image
 
+Noise = npt.NDArray[np.float32]
+Pixels = npt.NDArray[np.uint8]
+
 
 class Generator:
-    """Noise → image of the bundle that BENCH_BUNDLE names, on BENCH_DEVICE: cpu, or cuda by IOBinding."""
+    """Prior and decoder of the bundle at BENCH_BUNDLE, on the device BENCH_DEVICE: cpu or cuda."""
 
     def __init__(self, threads: int = 0) -> None:
+        """Load the graphs. `threads` is the number of threads of each; 0 leaves it to ONNX Runtime."""
         folder = Path(os.environ["BENCH_BUNDLE"])
         self.cuda = os.environ["BENCH_DEVICE"] == "cuda"
         if self.cuda:
             onnxruntime.preload_dlls()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        # Without it the peers lose: spinning threads take the core that their HTTP needs.
+        # Otherwise idle threads would keep the cores busy that the peers' HTTP needs.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
 
         def session(name: str) -> onnxruntime.InferenceSession:
-            # The options that the service gives it: TF32 is another precision, and no peer of ours.
+            # The options of the service. TF32 would be another precision.
             cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
             providers = [*([cuda] if self.cuda else []), "CPUExecutionProvider"]
             made = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=providers)
             if self.cuda and made.get_providers()[0] != cuda[0]:
-                raise SystemExit("CUDA cannot be used here")
+                raise SystemExit("ONNX Runtime cannot use CUDA on this machine")
             return made
 
         self.prior, self.decoder = session("prior"), session("decoder")
         self.noise_dim = self.prior.get_inputs()[0].shape[1]
 
-    def noise(self, seed: int, n: int) -> np.ndarray:
-        """float32 [n, noise_dim], by numpy's own generator, quicker than ours and not the same everywhere."""
+    def noise(self, seed: int, n: int) -> Noise:
+        """Return noise, float32 [n, noise_dim], by numpy: faster than ours, and not the same on every machine."""
         return np.random.default_rng(seed).standard_normal((n, self.noise_dim), dtype=np.float32)
 
-    def images(self, noise: np.ndarray) -> np.ndarray:
-        """uint8 [N, H, W, C]."""
+    def images(self, noise: Noise) -> Pixels:
+        """Return the images of noise, uint8 [N, H, W, C]."""
         if self.cuda:
             return self._images_on_cuda(noise)
         (latent,) = self.prior.run(None, {"noise": noise})
         (image,) = self.decoder.run(None, {"latent": latent})
         return image
 
-    def _images_on_cuda(self, noise: np.ndarray) -> np.ndarray:
-        """The same, latents staying on the device."""
+    def _images_on_cuda(self, noise: Noise) -> Pixels:
+        # By IOBinding, so that the latents stay on the device.
         prior, decoder = self.prior.io_binding(), self.decoder.io_binding()
         prior.bind_cpu_input("noise", noise)
         prior.bind_output("latent", "cuda")
@@ -61,8 +66,8 @@ class Generator:
         return decoder.copy_outputs_to_cpu()[0]
 
 
-def png(images: np.ndarray) -> bytes:
-    """One PNG, at zlib level 1 as ours, of a nearly square grid of grey images [N, H, W, 1]."""
+def png(images: Pixels) -> bytes:
+    """Encode a nearly square grid of grey images [N, H, W, 1] as PNG, at the compression level of the service, 1."""
     n, height, width, _ = images.shape
     columns = math.isqrt(n - 1) + 1
     rows = -(-n // columns)

@@ -1,4 +1,7 @@
-"""BentoML's own batching, behind `depends()`: `bentoml serve benchmarks.serving.peer_bentoml:Front`."""
+"""Serve a bundle by BentoML with its own batching: an HTTP service in front of a batching one.
+
+BENCH_BUNDLE=exported/flexae-mnist-small BENCH_DEVICE=cpu bentoml serve benchmarks.serving.peer_bentoml:Front
+"""
 
 import os
 
@@ -25,7 +28,7 @@ class Back:
         self.generator = Generator()
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
-    def generate(self, noise: np.ndarray) -> np.ndarray:
+    def generate(self, noise: np.ndarray) -> np.ndarray:  # BentoML reads these two types
         return self.generator.images(noise.astype(np.float32))
 
 

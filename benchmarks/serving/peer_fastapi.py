@@ -1,4 +1,7 @@
-"""FastAPI and ONNX Runtime, as most would write it: `uvicorn benchmarks.serving.peer_fastapi:app`."""
+"""Serve a bundle by FastAPI and ONNX Runtime, without batching, as most people would write it.
+
+BENCH_BUNDLE=exported/flexae-mnist-small BENCH_DEVICE=cpu uvicorn benchmarks.serving.peer_fastapi:app
+"""
 
 from fastapi import FastAPI, Response
 from pydantic import BaseModel

@@ -1,4 +1,7 @@
-"""LitServe, batching requests: `python -m benchmarks.serving.peer_litserve PORT`."""
+"""Serve a bundle by LitServe, which batches the requests.
+
+BENCH_BUNDLE=exported/flexae-mnist-small BENCH_DEVICE=cpu python -m benchmarks.serving.peer_litserve PORT
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
--- wrk: POST /v1/sample with a fresh seed each time; BENCH_N images a request. Anything but a PNG is an error.
+-- For wrk: POST /v1/sample with BENCH_N images and a new seed in every request. Any response but a PNG is an error.
 local n = os.getenv("BENCH_N") or "1"
 local seed, wrong = 0, 0
 wrk.method = "POST"

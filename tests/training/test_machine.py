@@ -1,4 +1,4 @@
-"""`freed_memory_kept` reuses freed memory, and returns it to the kernel at its end, even after an error."""
+"""Freed memory is reused inside `freed_memory_kept` and returned to the kernel after it; devices by name."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import subprocess
 import sys
 
 import pytest
+import torch
+
+from rae_serve.errors import RaeServeError
+from training.machine import torch_device
 
 # A process of its own, because the allocator depends on all that a process has allocated before.
 SCRIPT = """
@@ -39,3 +43,10 @@ def test_blocks_are_reused_inside_and_given_back_outside() -> None:
     usual, kept, given_back, block = map(int, done.stdout.split())
     assert kept < usual / 5
     assert given_back > block / 2
+
+
+def test_a_machine_without_cuda_trains_on_its_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert torch_device("cpu") == torch_device("auto") == torch.device("cpu")
+    with pytest.raises(RaeServeError, match="cuda was requested, but torch finds no CUDA device"):
+        torch_device("cuda")

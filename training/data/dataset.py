@@ -19,9 +19,9 @@ from training.data.batches import Index
 from training.data.decoding import decode, with_progress
 
 MAX_VALIDATION: Final = 5000  # the most images that `load` holds out
-# The side of a square for files of different sizes. A CPU trains on such images in about an hour.
+# Images of different sizes are resized to a square with this side, on which a CPU trains in about an hour.
 _GUESSED_SIDE: Final = 64
-_HEADERS_READ: Final = 1000  # about as many files show which sizes and modes there are
+_HEADERS_READ: Final = 1000  # the most files whose headers are read to guess size and mode
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Dataset:
     Attributes:
         name: The name of the data set, of the folder, or of the file.
         images: uint8 [N, H, W, C].
-        train: The images to train on.
-        validation: The images held out.
+        train: The rows of `images` to train on.
+        validation: The rows of `images` that are held out.
         preprocessing: How each image was made from its source.
         skipped: The files that cannot be read as images, each with the reason.
     """

@@ -152,8 +152,6 @@ def _channels_last(array: npt.NDArray[Any], where: str) -> Pixels:
     """Return uint8 images with an axis for channels. Raise InvalidInput, naming `where`, for any other array."""
     shaped = array[..., None] if array.ndim == 3 else array
     if shaped.dtype != np.uint8 or shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or not len(shaped):
-        raise InvalidInput(
-            "data", f"{where} must be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {array.dtype} "
-            f"{list(array.shape)}"
-        )  # fmt: skip
+        found = f"{array.dtype} {list(array.shape)}"
+        raise InvalidInput("data", f"{where} must be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {found}")
     return shaped

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,7 @@ class Autoencoder(nn.Module):
     """
 
     # A term of a loss beyond this means that the training diverges.
-    largest_term: ClassVar[float] = 1e8
+    largest_term: float = 1e8
 
     encoder: nn.Module
     decoder: nn.Module

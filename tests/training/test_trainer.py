@@ -107,8 +107,8 @@ def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
-    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; from rae_serve.cli.__main__ import main"
-    command = [sys.executable, "-c", f"{eager}; main()", *words]  # a checkpoint after every step
+    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9"
+    command = [sys.executable, "-c", f"{eager}; from rae_serve.cli.__main__ import main; main()", *words]  # a checkpoint after every step
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     moments = random.Random(0)

@@ -61,6 +61,7 @@ class VAE(Autoencoder):
         self.lr = lr
         if likelihood == "learned-variance":
             self.log_gamma = nn.Parameter(torch.zeros(()))
+            self.largest_term = math.inf  # with a small γ, large terms are right
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"autoencoder": adam(self.parameters(), self.lr)}

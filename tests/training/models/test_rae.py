@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.training.variants import SHAPE, SMALL, batches
+from training.models.rae import RAE
+from training.optimizers import descend
+
+UNREGULARISED = {**SMALL["rae"], "latent_penalty": 0.0, "weight_penalty": 0.0}
+
+
+def terms(**settings: float) -> dict[str, float]:
+    torch.manual_seed(0)
+    ((_, found),) = RAE(SHAPE, **UNREGULARISED | settings).train().updates(batches(), 0.0)
+    return {name: value.item() for name, value in found.items()}
+
+
+def test_without_penalties_it_is_the_plain_auto_encoder():
+    assert set(terms()) == {"reconstruction"}
+
+
+@pytest.mark.parametrize("penalty", ["latent_penalty", "weight_penalty", "gradient_penalty"])
+def test_each_penalty_adds_its_term_in_proportion(penalty):
+    name = penalty.removesuffix("_penalty")
+    one, two = terms(**{penalty: 1e-3}), terms(**{penalty: 2e-3})
+    assert set(one) == {"reconstruction", name}
+    assert two[name] == pytest.approx(2.0 * one[name], rel=1e-5)
+    assert one["reconstruction"] == terms()["reconstruction"]
+
+
+def test_the_weight_penalty_is_of_the_decoders_kernels():
+    torch.manual_seed(0)
+    model = RAE(SHAPE, **UNREGULARISED | {"weight_penalty": 1.0}).train()
+    kernels = [w for name, w in model.decoder.named_parameters() if name.endswith("weight") and w.dim() > 1]
+    ((_, found),) = model.updates(batches(), 0.0)
+    assert found["weight"].item() == pytest.approx(sum(w.square().sum().item() for w in kernels), rel=1e-5)
+
+
+def test_the_gradient_penalty_is_of_the_decoders_jacobian():
+    torch.manual_seed(0)
+    model = RAE(SHAPE, **UNREGULARISED | {"gradient_penalty": 1.0}).eval()
+    x = next(batches())
+    ((_, found),) = model.updates(iter([x]), 0.0)
+    latents = model.encode(x).detach()
+    expected = []
+    for z in latents:  # in evaluation mode every image is on its own
+        (jacobian,) = [torch.autograd.functional.jacobian(lambda z: model.decode(z[None]).square().sum(), z)]
+        expected.append(jacobian)
+    assert found["gradient"].item() == pytest.approx(torch.stack(expected).square().mean().item(), rel=1e-3)
+
+
+def test_the_latent_penalty_keeps_latents_small():
+    def size(penalty: float) -> float:
+        torch.manual_seed(0)
+        model = RAE(SHAPE, **UNREGULARISED | {"latent_penalty": penalty}).train()
+        optimizers, source = model.optimizers(), batches()
+        for _ in range(100):
+            for name, update in model.updates(source, 0.0):
+                descend(optimizers[name], update)
+        return model.codes(next(source)).square().mean().item()
+
+    assert size(10.0) < 0.5 * size(0.0)

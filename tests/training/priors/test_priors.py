@@ -1,0 +1,130 @@
+"""What every prior promises, whatever its kind. A new prior joins by a line in PRIORS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor
+
+from rae_serve import noise
+from training.export.graphs import to_onnx
+from training.optimizers import descend
+from training.priors.base import Prior
+from training.priors.generator import Generator
+from training.priors.mixture import Mixture
+from training.priors.standard_normal import StandardNormal
+from training.priors.wrappers import Whitened
+
+DIM: Final = 4
+GAME: Final = {"critic_steps": 5, "critic_lr": 1e-3, "penalty": 10.0}  # stable for so small a critic
+
+
+def generator(*, residual: bool, average: float = 0.9) -> Generator:
+    return Generator(DIM, 6, 32, 2, 32, 2, residual=residual, average=average, **GAME)
+
+
+PRIORS: Final[dict[str, Callable[[], Prior]]] = {
+    "standard-normal": lambda: StandardNormal(DIM),
+    "generator": lambda: generator(residual=False),
+    "generator-whitened": lambda: Whitened(generator(residual=True)),
+    "generator-whitened-without-average": lambda: Whitened(generator(residual=True, average=0.0)),
+    "mixture": lambda: Mixture(DIM, 5),
+    "mixture-of-one": lambda: Mixture(DIM, 1),
+    "mixture-whitened": lambda: Whitened(Mixture(DIM, 3)),
+}
+# Priors that match any latents once they are started.
+FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "generator")]
+# Nodes that give other results on another provider, or none at all.
+FORBIDDEN: Final = {"Erf", "RandomNormal", "RandomNormalLike", "RandomUniform", "Multinomial", "Bernoulli"}
+
+
+@pytest.fixture(params=PRIORS)
+def prior(request: pytest.FixtureRequest) -> Prior:
+    torch.manual_seed(0)
+    return PRIORS[request.param]()
+
+
+def skewed(count: int = 4000) -> Tensor:
+    """Latents that are far from N(0, I): shifted, correlated, of unlike widths, and skewed."""
+    generator = torch.Generator().manual_seed(1)
+    mix = torch.tensor([[0.5, 0.0, 0.0, 0.0], [0.2, 0.1, 0.0, 0.0], [0.0, 0.3, 2.0, 0.0], [0.1, 0.0, 0.0, 0.02]])
+    normal = torch.randn(count, DIM, generator=generator)
+    normal[:, 0] = normal[:, 0].exp()
+    return torch.tensor([3.0, -1.0, 10.0, 0.0]) + normal @ mix.T
+
+
+def rows_of(prior: Prior, count: int, seed: int = 7) -> Tensor:
+    return torch.from_numpy(noise.normals(seed, 0, count, prior.noise_dim))
+
+
+def endless(latents: Tensor) -> Iterator[Tensor]:
+    while True:
+        yield latents[torch.randint(0, len(latents), (64,))]
+
+
+def test_samples_are_a_function_of_the_noise(prior):
+    prior.eval()
+    rows = rows_of(prior, 9)
+    assert prior(rows).shape == (9, DIM)
+    assert torch.equal(prior(rows), prior(rows))
+    assert prior.noise(3).shape == (3, prior.noise_dim)
+
+
+@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("steps", [0, 20])
+def test_mean_and_covariance_of_samples_match_the_latents(name, steps):
+    torch.manual_seed(0)
+    prior, latents = PRIORS[name](), skewed()
+    prior.start(latents)
+    optimizers = prior.train().optimizers()
+    for _ in range(steps):
+        for optimizer, terms in prior.updates(endless(latents), 0.0):
+            descend(optimizers[optimizer], terms)
+    samples = prior.eval()(rows_of(prior, 5000)).detach()
+    deviation = latents.std(dim=0)
+    torch.testing.assert_close(samples.mean(dim=0) / deviation, latents.mean(dim=0) / deviation, atol=0.2, rtol=0)
+    scale = torch.outer(deviation, deviation)
+    torch.testing.assert_close(torch.cov(samples.T) / scale, torch.cov(latents.T) / scale, atol=0.35, rtol=0)
+
+
+def test_a_prior_that_waits_for_its_fit_says_so(prior):
+    waits = any(isinstance(part, Mixture) for part in prior.modules())
+    assert prior.fitted == (not waits)
+    if waits:  # the state before the fit is N(0, I)
+        samples = prior(rows_of(prior, 5000))
+        torch.testing.assert_close(torch.cov(samples.T), torch.eye(DIM), atol=0.1, rtol=0)
+    prior.start(skewed())
+    assert prior.fitted
+
+
+def test_the_graph_computes_the_same_at_every_batch_size(prior):
+    prior.start(skewed())
+    rows = rows_of(prior, 64)
+    expected = prior.eval()(rows).detach().numpy()
+    data = to_onnx("prior", NamedNoise(prior), {"noise": rows}, "latent", {})
+    graph = onnx.load_from_string(data).graph
+    assert not FORBIDDEN & {node.op_type for node in graph.node}
+    assert len(graph.node) < 60
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    (whole,) = session.run(None, {"noise": rows.numpy()})
+    np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-5)
+    for size in (1, 2, 7):
+        parts = [session.run(None, {"noise": rows[i : i + size].numpy()})[0] for i in range(0, 64, size)]
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
+class NamedNoise(torch.nn.Module):
+    """A prior whose input is called noise."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return self.prior(noise)

@@ -137,7 +137,7 @@ def _array(file: Path) -> Latents:
     try:
         loaded = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInput(str(file), f"is no readable .npy file ({error})") from None
+        raise InvalidInput(str(file), f"is not a readable .npy file ({error})") from None
     if not isinstance(loaded, np.ndarray):
         raise InvalidInput(str(file), "must be a .npy file of one array")
     return loaded

@@ -207,7 +207,7 @@ def test_skipped_files_are_listed_in_the_run(tmp_path, capsys):
     (images / "holiday [draft].txt").write_text("no picture")
     keys = ["steps=1", "prior_steps=1", "filters=2", "hidden=8", "latent_dim=4", *TINY]
     commands.train("flexae-folder", keys, str(images), tmp_path / "run", "cpu", False)
-    assert "holiday [draft].txt: is no readable picture" in capsys.readouterr().err
+    assert "holiday [draft].txt: is not a readable picture" in capsys.readouterr().err
     (line,) = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
     assert line.startswith(f"{images / 'holiday [draft].txt'}: ")
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.images import to_picture
 from rae_serve.preprocessing import Preprocessing, upright_size
 from training.data import sources
 from training.data.batches import Index
@@ -114,15 +115,11 @@ def _header(path: Path) -> tuple[int, int, str] | None:
 def _fit(raw: Pixels, preprocessing: Preprocessing) -> Pixels:
     """An array's images, preprocessed; the array itself where that changes nothing."""
     height, width, channels = raw.shape[1:]
-    if channels == preprocessing.shape[2] and preprocessing.keeps(width, height):
+    if channels == preprocessing.shape[2] and preprocessing.keeps_size(width, height):
         return raw
     images = np.empty((len(raw), *preprocessing.shape), np.uint8)
     with ThreadPoolExecutor() as threads:
-        prepared = threads.map(lambda image: preprocessing(_picture(image)), raw)
+        prepared = threads.map(lambda image: preprocessing(to_picture(image)), raw)
         for row, image in enumerate(shown(prepared, len(raw), "preparing")):
             images[row] = image
     return images
-
-
-def _picture(image: Pixels) -> Image.Image:
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

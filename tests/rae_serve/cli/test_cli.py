@@ -66,7 +66,7 @@ def test_samples_are_the_same_in_every_file(command, bundle, engine, tmp_path):
         (["train", "flexae-digits", "--resume"], "no run"),
         (["export", "nothing"], "no run"),
         (["inspect", "nothing"], "no bundle"),
-        (["verify", "."], "is no bundle"),
+        (["verify", "."], "is not a bundle"),
         (["frobnicate"], "frobnicate"),
         (["sample", "x"], "--out"),
     ],

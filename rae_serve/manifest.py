@@ -28,7 +28,7 @@ class Section(BaseModel):
 class Model(Section):
     """The system that was trained, its recipe, and every parameter of the model's constructor."""
 
-    kind: str
+    kind: str = Field(description="Name of the system, such as flexae.")
     recipe: str
     parameters: dict[str, Any]
 
@@ -36,7 +36,7 @@ class Model(Section):
 class Latent(Section):
     """The latent space. Its statistics describe the encoded training images, one entry per dimension."""
 
-    dim: PositiveInt
+    dim: PositiveInt = Field(description="Number of dimensions of the bundle's latents.")
     trained_dim: PositiveInt = Field(description="Number of dimensions during training, before pruning.")
     active: list[int] = Field(
         description="Indices of the trained dimensions that the bundle keeps, in their original order."
@@ -46,7 +46,7 @@ class Latent(Section):
     )
     mean: list[float]
     std: list[float]
-    quantile_levels: list[float]
+    quantile_levels: list[float] = Field(description="Levels between 0 and 1; 0.5 is the median.")
     quantiles: list[list[float]] = Field(description="For each quantile level, one value per dimension.")
 
     @model_validator(mode="after")
@@ -64,22 +64,24 @@ class Noise(Section):
 
     dim: PositiveInt
     algorithm: Literal["philox4x32-10/v1"]
-    roles: list[Literal["gaussian", "choice"]]
+    roles: list[Literal["gaussian", "choice"]] = Field(
+        description="Role of each column; a `choice` column selects a component of the prior."
+    )
 
 
 class Attribute(Section):
     """A direction in latent space along which an attribute of the image changes. Strength 1 adds it once."""
 
-    direction: list[float]
-    source: str
+    direction: list[float] = Field(description="One entry per latent dimension.")
+    source: str = Field(description="How the direction was found, and from which images.")
 
 
 class Training(Section):
     """The training run that made the weights."""
 
-    data: str
+    data: str = Field(description="Name of the data set or of the folder of images.")
     data_digest: Sha256
-    images: PositiveInt
+    images: PositiveInt = Field(description="Number of training images, without the held-out ones.")
     steps: int
     seed: int
     checkpoint_digest: Sha256

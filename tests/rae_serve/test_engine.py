@@ -37,7 +37,7 @@ def test_pixels_are_the_same_whatever_runs_beside_them(bundle):
 
 @pytest.fixture
 def graph_runs(monkeypatch):
-    """The threads and rows of every run of a graph, after the first, which warms up; and an event that lets them go."""
+    """The threads and rows of every run of a graph, except for warm-up; and an event that lets the runs go on."""
     runs: list[tuple[int, int]] = []
     go = threading.Event()
     go.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
@@ -16,7 +15,7 @@ from rae_serve.arrays import Latents, Pixels
 from rae_serve.batching import InFlight, MicroBatcher, Rows, then
 from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
-from rae_serve.sessions import CoreSharing, Device, Graph, choose_hardware, fixed_sizes
+from rae_serve.sessions import Device, Sessions, choose_hardware
 
 Observe = Callable[[str, int], None]  # called with the name of a graph and the rows of a batch
 Run = Callable[[Rows], Rows]
@@ -62,29 +61,28 @@ class Engine:
         self.manifest = bundle.manifest
         self.device = choose_hardware(device, bundle.graph("prior"), device_id)
         self._in_flight = InFlight()
-        threads = threads or os.cpu_count() or 1
-        share_cores = self.device == "cpu" and threads > 1
+        sessions = Sessions(
+            self.device,
+            device_id=device_id,
+            threads=threads,
+            max_batch=max_batch,
+            is_lone_request=self._in_flight.is_only,
+        )
 
-        def open_graph(name: str) -> Run:
-            model = bundle.graph(name)
-            if share_cores:
-                return CoreSharing(model, threads=threads, is_lone_request=self._in_flight.is_only)
-            return Graph(model, self.device, device_id=device_id, threads=threads, sizes=fixed_sizes(max_batch))
-
-        def batched(name: str, run: Run) -> MicroBatcher:
+        def batched(graph: str, run: Run) -> MicroBatcher:
             return MicroBatcher(
                 run,
                 max_rows=max_batch,
                 max_waiting=max_waiting,
-                runners=CoreSharing.BATCHES_AT_ONCE if share_cores else 1,
-                observe=functools.partial(observe, name) if observe else None,
+                runners=sessions.batches_at_once,
+                observe=functools.partial(observe, graph) if observe else None,
             )
 
-        prior = open_graph("prior")
+        prior = sessions.open(bundle.graph("prior"))
         self._seeded_prior = batched("prior", lambda seeded_rows: prior(self._noise_of(seeded_rows)))
         self._prior = batched("prior", prior)
-        self._decoder = batched("decoder", open_graph("decoder"))
-        self._encoder = batched("encoder", open_graph("encoder"))
+        self._decoder = batched("decoder", sessions.open(bundle.graph("decoder")))
+        self._encoder = batched("encoder", sessions.open(bundle.graph("encoder")))
 
     @property
     def waiting(self) -> dict[str, int]:
@@ -203,8 +201,8 @@ class Engine:
         The future raises Expired if rows still wait at `deadline`, a time of time.monotonic(); None waits for ever.
         """
         seeded_rows = _seeded_rows(n, seed, offset, temperature)
-        # The rows that wait for the prior go to the decoder first. An overloaded decoder refuses a request at once,
-        # before the prior works for it.
+        # If the decoder has no place, refuse the request before the prior works for it. Rows that wait for the prior
+        # reach the decoder earlier, so they count as well.
         self._decoder.admit(self._seeded_prior.waiting + n)
 
         def submit() -> Future[Pixels]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -111,10 +112,8 @@ class CoreSharing:
             request is in flight.
     """
 
-    BATCHES_AT_ONCE: Final = 2
-
     def __init__(self, model: bytes, *, threads: int, is_lone_request: Callable[[int], bool]) -> None:
-        self._shared = Graph(model, "cpu", threads=threads // self.BATCHES_AT_ONCE)
+        self._shared = Graph(model, "cpu", threads=threads // 2)
         self._all_cores = Graph(model, "cpu", threads=threads)
         self._is_lone_request = is_lone_request
 
@@ -122,6 +121,45 @@ class CoreSharing:
         """Run the graph on some rows."""
         graph = self._all_cores if self._is_lone_request(len(rows)) else self._shared
         return graph(rows)
+
+
+class Sessions:
+    """Opens the graphs of an engine: as CoreSharing on several cores, else as a single Graph.
+
+    Args:
+        device: Where to run.
+        device_id: Index of the CUDA device; unused on the CPU.
+        threads: CPU cores that a graph may use; 0 means all.
+        max_batch: The largest batch.
+        is_lone_request: See CoreSharing.
+    """
+
+    def __init__(
+        self,
+        device: Hardware,
+        *,
+        device_id: int,
+        threads: int,
+        max_batch: int,
+        is_lone_request: Callable[[int], bool],
+    ) -> None:
+        self._device = device
+        self._device_id = device_id
+        self._threads = threads or os.cpu_count() or 1
+        self._sizes = fixed_sizes(max_batch)
+        self._is_lone_request = is_lone_request
+        self._shares_cores = device == "cpu" and self._threads > 1
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches of a graph to run side by side."""
+        return 2 if self._shares_cores else 1
+
+    def open(self, model: bytes) -> Callable[[Rows], Rows]:
+        """Load an ONNX file and return the function that runs it."""
+        if self._shares_cores:
+            return CoreSharing(model, threads=self._threads, is_lone_request=self._is_lone_request)
+        return Graph(model, self._device, device_id=self._device_id, threads=self._threads, sizes=self._sizes)
 
 
 def fixed_sizes(max_batch: int) -> tuple[int, ...]:

@@ -11,8 +11,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from rae_serve import arrays, attributes, bundle, files, images, labels, noise, parity
-from rae_serve.bundle import Bundle
+from rae_serve import arrays, attributes, files, images, labels, noise, parity
+from rae_serve.bundle import Bundle, annotate
 from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, print_parity, training
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
@@ -61,7 +61,7 @@ def inspect(
 
 @app.command()
 def verify(bundle: BundleArgument) -> None:
-    """Check the files of a bundle, and compare its graphs with the golden arrays from torch."""
+    """Check the files of a bundle, and its graphs against torch."""
     loaded = Bundle.load(bundle)
     typer.echo(f"{len(loaded.manifest.files)} files match the manifest")
     measured = parity.measure(Engine(loaded, device="cpu"), loaded.golden())
@@ -116,7 +116,7 @@ def sample(
 
 @app.command("attributes")
 def find_attributes(
-    path: BundleArgument,
+    bundle: BundleArgument,
     data: Annotated[
         str,
         typer.Option(
@@ -134,10 +134,10 @@ def find_attributes(
     ] = "difference",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find the directions of attributes in labelled images, and store them in the bundle."""
-    loaded = Bundle.load(path)
+    """Find directions of attributes, and store them in the bundle."""
+    loaded = Bundle.load(bundle)
     known_as = loaded.manifest.training.data
     labelled = labels.read(data, table, known_as, lambda: training("data.labels"))
     found = attributes.find(Engine(loaded, device=device), labelled, method)
-    bundle.annotate(loaded, attributes=loaded.manifest.attributes | found)
-    typer.echo(f"{path}: found {len(found)} attributes: {', '.join(found)}")
+    annotate(loaded, attributes=loaded.manifest.attributes | found)
+    typer.echo(f"{bundle}: found {len(found)} attributes: {', '.join(found)}")

@@ -131,5 +131,5 @@ def study(
     quick: Annotated[bool, typer.Option("--quick", help="Use the small digits: minutes instead of an hour.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Reproduce a published figure: write its data, pictures and a page."""
+    """Reproduce a published figure: its data, pictures and a page."""
     training("studies.commands").study(name, data, out, quick, device)

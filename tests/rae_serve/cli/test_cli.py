@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_training_without_torch_says_how_to_install_it(fails, monkeypatch):
 
 def test_help_lists_the_commands_from_training_to_use(command):
     out = command("--help")[1]
-    listed = [line.split()[1] for line in out.split("Commands")[1].splitlines() if line.startswith("│")]
+    listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
     in_order = (
         "train recipes export evaluate study inspect verify sample attributes "
         "encode decode reconstruct interpolate edit"

@@ -247,7 +247,7 @@ def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, mo
 
 @pytest.mark.parametrize("verb", ["sample", "latents", "decode", "encode"])
 def test_a_request_is_in_flight_before_its_batch_runs(bundle, graph_runs, monkeypatch, verb):
-    """Every batch runs to its end before `submit` returns, which is as late as a thread can be interrupted."""
+    """The worst interleaving: every batch finishes before `submit` returns."""
     submit = MicroBatcher.submit
 
     def slow(self, *arguments, **options):

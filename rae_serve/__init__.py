@@ -1,4 +1,4 @@
-"""Serve regularised auto-encoders from plain ONNX: `Engine(Bundle.load(path)).sample(n=4, seed=7)`."""
+"""Regularised auto-encoders as plain ONNX: `Engine(Bundle.load(path)).sample(n=4, seed=7)` generates images."""
 
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine

@@ -1,4 +1,4 @@
-"""The array types of the library, and the checks of values that callers give."""
+"""Array types of the library, and checks of the values that callers pass in."""
 
 from __future__ import annotations
 
@@ -14,22 +14,61 @@ from rae_serve.errors import InvalidInput
 Pixels = npt.NDArray[np.uint8]  # [H, W, C] or [N, H, W, C]
 Latents = npt.NDArray[np.float32]  # [N, latent_dim]
 
-MAX_INTEGER: Final = 2**53 - 1  # the largest integer that JSON keeps in every language
-_MAX_MAGNITUDE = 1e6  # of a latent or noise: far beyond any code, far below float32's overflow in a graph
+MAX_INTEGER: Final = 2**53 - 1  # the largest integer that JSON keeps exact in every language
+# Limit for one number of a latent or noise: far above any real value, far below float32 overflow inside a graph.
+_MAX_MAGNITUDE: Final = 1e6
 
 
-def integer(field: str, value: Any) -> int:
-    """`value` as an integer from 0 to 2⁵³−1, or InvalidInput naming `field`."""
+def integer(field: str, value: Any, least: int = 0) -> int:
+    """Return `value` as an integer.
+
+    Args:
+        field: Name of the input, for the error.
+        value: Any integer type, such as numpy's; bool and float are refused.
+        least: The smallest value that is allowed. The largest is 2⁵³−1.
+
+    Raises:
+        InvalidInput: `value` is no integer in this range.
+    """
     try:
         number = operator.index(value)
     except TypeError:
         raise InvalidInput(field, f"must be an integer, not {value!r}") from None
-    if isinstance(value, bool) or not 0 <= number <= MAX_INTEGER:
-        raise InvalidInput(field, f"must be an integer from 0 to {MAX_INTEGER}, not {value!r}")
+    if isinstance(value, bool) or not least <= number <= MAX_INTEGER:
+        raise InvalidInput(field, f"must be an integer from {least} to {MAX_INTEGER}, not {value!r}")
     return number
 
 
+def at_most(field: str, count: int, limit: int, what: str = "") -> None:
+    """Raise InvalidInput if a request asks for more than the limit allows.
+
+    Args:
+        field: Name of the input, for the error.
+        count: How many the caller asks for.
+        limit: The largest count that is allowed.
+        what: Plural noun for the things counted, such as "rows"; left out of the message if empty.
+    """
+    if count > limit:
+        raise InvalidInput(field, f"must be at most {limit}{' ' + what if what else ''}, not {count}")
+
+
+def in_range(field: str, value: float, low: float, high: float, what: str = "") -> None:
+    """Raise InvalidInput unless low ≤ value ≤ high; NaN is refused.
+
+    Args:
+        field: Name of the input, for the error.
+        value: The number to check.
+        low: The smallest number that is allowed.
+        high: The largest number that is allowed.
+        what: Words that complete "must be from LOW to HIGH", such as "for a single file"; none if empty.
+    """
+    if not low <= value <= high:
+        problem = f"must be from {low:.12g} to {high:.12g}{' ' + what if what else ''}"
+        raise InvalidInput(field, f"{problem}, not {value}")
+
+
 def numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return `values` as a float64 array of any shape, or raise InvalidInput if they are not numbers."""
     try:
         return np.asarray(values, np.float64)
     except (TypeError, ValueError):
@@ -37,8 +76,18 @@ def numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def finite(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> Latents:
+    """Return `rows` as a float32 array [N, dim].
+
+    Args:
+        field: Name of the input, for the error.
+        rows: At least one row of `dim` numbers.
+        dim: Numbers per row.
+
+    Raises:
+        InvalidInput: The shape is wrong, or a number is not finite or beyond ±1e6.
+    """
     try:
-        with np.errstate(over="ignore"):  # what overflows is refused below
+        with np.errstate(over="ignore"):  # the check below refuses numbers that overflow float32
             array = np.asarray(rows, dtype=np.float32)
     except (TypeError, ValueError):
         raise InvalidInput(field, f"must be numbers of shape {shape_text((dim,))}") from None
@@ -50,4 +99,5 @@ def finite(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> L
 
 
 def shape_text(shape: Sequence[int]) -> str:
+    """Return the shape of N rows as text: (28, 28, 1) gives "[N, 28, 28, 1]"."""
     return f"[N, {', '.join(map(str, shape))}]"

@@ -1,4 +1,4 @@
-"""Directions in latent space along which an attribute changes, from labelled images."""
+"""Find directions in latent space along which an attribute of the image changes, from labelled images."""
 
 from __future__ import annotations
 
@@ -19,45 +19,57 @@ Method = Literal["difference", "linear"]
 Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-MIN_IMAGES: Final = 2  # of either class
-_CHUNK: Final = 256
+MIN_IMAGES: Final = 2  # with the attribute, and as many without it
+_CHUNK: Final = 256  # images that are encoded at once
 _NEWTON_STEPS: Final = 25  # logistic regression converges in fewer than ten
 
 
 def find(engine: Engine, labelled: Labelled, method: Method) -> dict[str, Attribute]:
-    """A direction for every attribute of labelled images. Raises InvalidInput where one has too few of a class."""
-    labelled = labelled.thinned()
+    """Find the direction of every attribute.
+
+    Args:
+        engine: Encodes the images.
+        labelled: The images and their attributes.
+        method: "difference" is the difference of the class means, "linear" the normal of a logistic regression.
+
+    Returns:
+        The directions, by the names of the attributes.
+
+    Raises:
+        InvalidInput: An attribute has too few images with or without it, or most files are no pictures.
+    """
+    labelled = labelled.subsampled()
     codes, rows = _encoded(engine, labelled)
     has = labelled.has[rows]
     found = {}
     for k, name in enumerate(labelled.names):
         yes, no = int(has[:, k].sum()), int((~has[:, k]).sum())
         if min(yes, no) < MIN_IMAGES:
-            problem = f"{name!r}: {yes} readable images have it and {no} have not; {MIN_IMAGES} of each are needed"
+            problem = f"{name!r}: {yes} readable images have it and {no} do not; {MIN_IMAGES} of each are needed"
             raise InvalidInput("labels", problem)
         direction = difference(codes, has[:, k]) if method == "difference" else linear(codes, has[:, k])
-        source = f"{_WORDS[method]}, {yes:,} images with it and {no:,} without, of {labelled.data}"
+        source = f"{_METHOD_TEXT[method]}, {yes:,} images with it and {no:,} without, of {labelled.data}"
         found[name] = Attribute(direction=[float(x) for x in direction.astype(np.float32)], source=source)
     return found
 
 
-_WORDS: Final[dict[Method, str]] = {
+_METHOD_TEXT: Final[dict[Method, str]] = {
     "difference": "difference of the class means",
     "linear": "normal of a logistic regression",
 }
 
 
 def difference(codes: Float64, has: Bools) -> Float64:
-    """The mean of the codes [N, D] that have an attribute less that of those that have not: [D]."""
+    """Return the mean of the latents [N, D] with the attribute minus the mean of those without: [D]."""
     result: Float64 = codes[has].mean(axis=0) - codes[~has].mean(axis=0)
     return result
 
 
 def linear(codes: Float64, has: Bools) -> Float64:
-    """The normal of the logistic regression that tells the classes apart, as long as `difference`: [D].
+    """Return the normal [D] of the logistic regression that separates the classes, as long as `difference`.
 
-    Unlike the difference it leaves alone what merely goes along with the attribute. The codes are
-    standardised; −log p(labels | w, b) + ½‖w‖² is minimised by Newton's method.
+    Unlike `difference`, the normal does not change properties that only correlate with the attribute. Newton's method
+    minimises −log p(has | w, b) + ½‖w‖² on standardised latents.
     """
     scale = codes.std(axis=0) + 1e-8
     x = np.c_[(codes - codes.mean(axis=0)) / scale, np.ones(len(codes))]
@@ -74,14 +86,16 @@ def linear(codes: Float64, has: Bools) -> Float64:
 
 
 def _encoded(engine: Engine, labelled: Labelled) -> tuple[Float64, npt.NDArray[np.int64]]:
-    """The codes [N, D] of the images that can be read, and their rows."""
+    """Return the latents [N, D] of all readable images, and the rows of these images."""
     rows: list[int] = []
     codes: list[npt.NDArray[np.float32]] = []
     for chunk in _chunks(labels.pixels(labelled, engine.manifest.image)):
         rows += [row for row, _ in chunk]
         codes.append(engine.encode(np.stack([image for _, image in chunk])))
     if 2 * len(rows) < len(labelled.has):
-        raise InvalidInput("data", f"{len(labelled.has) - len(rows)} of {len(labelled.has)} files are no images")
+        raise InvalidInput(
+            "data", f"{len(labelled.has) - len(rows)} of {len(labelled.has)} files are no readable pictures"
+        )
     return np.concatenate(codes).astype(np.float64), np.array(rows)
 
 

@@ -1,4 +1,4 @@
-"""Many callers, one batch: rows that arrive while a batch runs go out together in the next."""
+"""Micro-batching: rows of many requests run together in one batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,17 @@ import numpy.typing as npt
 from rae_serve.errors import Expired, Overloaded
 
 Rows = npt.NDArray[Any]  # [N, …]
+Result = TypeVar("Result")
 
 
 class _Job:
-    """One caller's rows on their way through, some batches' worth at a time."""
+    """The rows of one request. They may be divided among several batches."""
 
     def __init__(self, rows: Rows, deadline: float | None) -> None:
         self.rows = rows
         self.deadline = deadline
         self.taken = 0
-        self.parts: dict[int, Rows] = {}  # by first row: two runners may end in either order
+        self.parts: dict[int, Rows] = {}  # results by first row: two runners may finish in either order
         self.missing = len(rows)
         self.failed = False
         self.future: Future[Rows] = Future()
@@ -37,8 +38,8 @@ class _Job:
         self.taken += count
         return _Part(self, self.taken - count, self.rows[self.taken - count : self.taken])
 
-    def give(self, first: int, part: Rows) -> bool:
-        """Keep the result of some rows; whether it was the last that was missing."""
+    def add_result(self, first: int, part: Rows) -> bool:
+        """Keep the results of some rows; return whether all rows have results."""
         self.parts[first] = part
         self.missing -= len(part)
         return not self.missing
@@ -49,7 +50,7 @@ class _Job:
 
 
 class _Part(NamedTuple):
-    """Rows of a job that are in one batch, and where they begin in it."""
+    """The rows of one job that are in one batch; `first` is the index of the first of them in the job."""
 
     job: _Job
     first: int
@@ -57,13 +58,19 @@ class _Part(NamedTuple):
 
 
 class MicroBatcher:
-    """Calls `run` ([N, …] → [N, …], row by row) in `runners` threads of its own, on the rows of all callers together.
+    """Runs a row-by-row function in its own threads, on batches made of the rows of many callers.
 
-    It never waits for company: an idle batcher runs what comes at once, and what comes meanwhile shares the
-    next batch of at most `max_rows`. Callers take turns of a quarter of a batch, so a large request does not
-    hold up small ones, and small ones are not cut, all to end at the same moment. Above `max_waiting` a call
-    raises Overloaded at once. `observe` is told the rows of every batch. Idle runners share what waits, where
-    it is more than a turn.
+    An idle batcher runs what comes at once; rows that arrive during a batch share the next one. Callers take turns of
+    a quarter of a batch, so that a large request does not delay small ones. Small requests stay whole, because if
+    they were cut, all of them would end at the same moment. Idle runners divide the waiting rows among themselves if
+    there is more than one turn of them.
+
+    Args:
+        run: The function, [N, …] → [N, …]; called from several threads if `runners` is more than 1.
+        max_rows: The largest batch.
+        max_waiting: How many rows may wait; a call beyond this limit raises Overloaded at once.
+        runners: How many batches may run at the same time, each in its own thread.
+        observe: Called with the number of rows of every batch; None observes nothing.
     """
 
     def __init__(
@@ -91,18 +98,26 @@ class MicroBatcher:
 
     @property
     def waiting(self) -> int:
-        """Rows that wait for a batch."""
+        """Number of rows that wait for a batch."""
         return self._waiting
 
     def __call__(self, rows: Rows) -> Rows:
-        """`run` of these rows, at least one. Raises what `submit` and its future raise."""
+        """Return `run` of these rows, at least one. Raises what `submit` and its future raise."""
         return self.submit(rows).result()
 
     def submit(self, rows: Rows, deadline: float | None = None, *, admitted: bool = False) -> Future[Rows]:
-        """`run` of these rows, at least one, in the future; cancelled, it costs nothing more.
+        """Queue rows and return a future of their results. Cancelling the future drops the rows that still wait.
 
-        Raises Overloaded where too many wait, unless they were admitted before. The future raises Expired where the
-        rows still wait at `deadline` (of time.monotonic), or what `run` raised.
+        Args:
+            rows: At least one row.
+            deadline: Time of time.monotonic() after which waiting rows are dropped; None waits for ever.
+            admitted: The caller has called `admit` for these rows already.
+
+        Returns:
+            A future that raises Expired if rows still wait at the deadline, or the exception of `run`.
+
+        Raises:
+            Overloaded: Too many rows wait.
         """
         job = _Job(rows, deadline)
         with self._changed:
@@ -113,25 +128,25 @@ class MicroBatcher:
             self._jobs.append(job)
             self._waiting += len(rows)
             self._changed.notify()
-        job.future.add_done_callback(lambda future: self._forget(job))
+        job.future.add_done_callback(lambda future: self._drop_remaining(job))
         return job.future
 
     def admit(self, rows: int) -> None:
-        """Raise Overloaded where so many rows more are too many. An idle batcher takes a request of any size."""
+        """Raise Overloaded if there is no place for this many rows. An idle batcher takes a request of any size."""
         if self._waiting and self._waiting + rows > self._max_waiting:
             raise Overloaded(self._waiting, retry_after_s=1)
 
     def close(self) -> None:
-        """Finish what waits, then end the threads."""
+        """Finish the rows that wait, then end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         for thread in self._threads:
             thread.join()
 
-    def _forget(self, job: _Job) -> None:
-        """Take back what waits of a job that has its answer, an error, or nobody who wants it."""
-        if not job.waiting:  # as of every job that was simply done
+    def _drop_remaining(self, job: _Job) -> None:
+        """Drop the remaining rows of a finished or cancelled job from the queue."""
+        if not job.waiting:  # true of every job that ended with a result
             return
         with self._changed:
             self._waiting -= job.waiting
@@ -140,10 +155,10 @@ class MicroBatcher:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._worth_a_batch() or self._closed)
+                self._changed.wait_for(lambda: self._should_run() or self._closed)
                 if not self._jobs:
                     return
-                expired = self._expired()
+                expired = self._remove_expired()
                 batch = self._next_batch()
                 self._running += 1
             for job in expired:
@@ -153,19 +168,23 @@ class MicroBatcher:
             with self._changed:
                 self._running -= 1
 
-    def _worth_a_batch(self) -> bool:
-        """Whether something waits; beside a batch that runs already, at least a turn, since small ones cost more."""
+    def _should_run(self) -> bool:
+        """Return whether to start a batch.
+
+        Beside a batch that runs already, a new one needs at least a turn of rows: small batches cost more per row.
+        """
         return bool(self._jobs) and (not self._running or self._waiting >= self._turn)
 
-    def _expired(self) -> list[_Job]:
+    def _remove_expired(self) -> list[_Job]:
+        """Remove jobs without waiting rows and jobs past their deadline from the queue; return the latter."""
         now = time.monotonic()
         expired = [job for job in self._jobs if job.deadline is not None and job.deadline <= now]
-        gone = set(map(id, expired))
-        self._jobs = deque(job for job in self._jobs if job.waiting and id(job) not in gone)
+        removed = set(map(id, expired))
+        self._jobs = deque(job for job in self._jobs if job.waiting and id(job) not in removed)
         return expired
 
     def _next_batch(self) -> list[_Part]:
-        idle = len(self._threads) - self._running  # this one among them
+        idle = len(self._threads) - self._running  # includes this thread
         batch: list[_Part] = []
         room = min(self._max_rows, max(self._turn, -(-self._waiting // idle)))
         while room and self._jobs:
@@ -187,7 +206,7 @@ class MicroBatcher:
         try:
             results = self._run(rows)
         except Exception as error:
-            if len(batch) > 1:  # find whose fault it is
+            if len(batch) > 1:  # run each part alone, so that only the request that causes the error fails
                 for part in batch:
                     self._run_batch([part])
             else:
@@ -196,20 +215,64 @@ class MicroBatcher:
         start = 0
         for job, first, rows in batch:
             with self._changed:
-                complete = job.give(first, results[start : start + len(rows)])
+                complete = job.add_result(first, results[start : start + len(rows)])
             if complete:
-                settle(job.future, job.result())
+                _settle(job.future, job.result())
             start += len(rows)
 
     def _fail(self, job: _Job, error: Exception) -> None:
         with self._changed:
             failed, job.failed = job.failed, True
         if not failed:
-            settle(job.future, error)
+            _settle(job.future, error)
+
+
+class InFlight:
+    """The requests that have no result yet, each by its number of rows. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._requests: list[int] = []
+        self._lock = threading.Lock()
+
+    def track(self, rows: int, submit: Callable[[], Future[Result]]) -> Future[Result]:
+        """Register a request, then submit it; forget it when its future is done or `submit` raises.
+
+        The request is registered first, because a batch may run its rows before `submit` returns.
+
+        Args:
+            rows: The number of rows of the request.
+            submit: Hands the rows over and returns the future of their result.
+        """
+        with self._lock:
+            self._requests.append(rows)
+        try:
+            future = submit()
+        except BaseException:
+            self._forget(rows)
+            raise
+        future.add_done_callback(lambda _: self._forget(rows))
+        return future
+
+    def is_only(self, rows: int) -> bool:
+        """Return whether exactly one request is in flight and it has this many rows."""
+        with self._lock:
+            return self._requests == [rows]
+
+    def _forget(self, rows: int) -> None:
+        with self._lock:
+            self._requests.remove(rows)
 
 
 def then(first: Future[Rows], submit: Callable[[Rows], Future[Rows]]) -> Future[Rows]:
-    """What `submit` makes of the result of `first`, without a thread that waits; cancelling it cancels both."""
+    """Chain a second step to a future; no thread waits in between. Cancelling the chain cancels the running step.
+
+    Args:
+        first: The future of the first step.
+        submit: Starts the second step with the result of the first.
+
+    Returns:
+        A future of the second step's result; it raises what either step raises.
+    """
     last: Future[Rows] = Future()
     pending = [first]
 
@@ -217,28 +280,28 @@ def then(first: Future[Rows], submit: Callable[[Rows], Future[Rows]]) -> Future[
         if future.cancelled():
             last.cancel()
         elif error := future.exception():
-            settle(last, error)
+            _settle(last, error)
         else:
-            settle(last, future.result())
+            _settle(last, future.result())
 
-    def go_on(future: Future[Rows]) -> None:
+    def start_second(future: Future[Rows]) -> None:
         if future.cancelled() or future.exception() or last.cancelled():
             forward(future)
             return
         try:
             pending.append(submit(future.result()))
         except Exception as error:
-            settle(last, error)
+            _settle(last, error)
         else:
             pending[-1].add_done_callback(forward)
 
-    first.add_done_callback(go_on)
+    first.add_done_callback(start_second)
     last.add_done_callback(lambda future: future.cancelled() and pending[-1].cancel())
     return last
 
 
-def settle(future: Future[Rows], outcome: Rows | BaseException) -> None:
-    """Give a future its outcome, unless it was cancelled just now."""
+def _settle(future: Future[Rows], outcome: Rows | BaseException) -> None:
+    """Give a future its result or exception, unless it was cancelled."""
     if future.set_running_or_notify_cancel():
         if isinstance(outcome, BaseException):
             future.set_exception(outcome)

@@ -1,6 +1,7 @@
-"""The contract between training and serving: a folder of ONNX graphs and the manifest that describes them.
+"""Bundles: a trained model as a folder of ONNX graphs with a manifest that describes them.
 
-`docs/bundle.md` specifies version 1 for readers in other languages.
+Training writes bundles; serving and embedding read them. `docs/bundle.md` specifies version 1 for programs in other
+languages.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ from rae_serve.card import model_card
 from rae_serve.errors import BundleError
 from rae_serve.manifest import MANIFEST, File, Manifest, model_digest, read_manifest, sha256, to_json
 
-CARD: Final = "README.md"  # for people: no part of the contract, and not hashed
+CARD: Final = "README.md"  # for people only: readers ignore it, and the manifest holds no hash of it
 GOLDEN: Final = "golden.npz"
 GRAPHS: Final = ("prior", "decoder", "encoder")
 
 
 def name_of(folder: Path) -> str:
-    """The name of a bundle in a folder. A link has its own: what it points to may change."""
+    """Return the name of the bundle in a folder: the folder's own name.
+
+    A symbolic link keeps the link's name, because its target may change.
+    """
     return Path(os.path.abspath(folder)).name
 
 
 class Bundle:
-    """A bundle whose every file has been read and found to be what its manifest says.
+    """A bundle in memory, every file of which matches its checksum in the manifest.
 
-    What was checked is what is used: files are kept in memory, so a change on disk after `load` has no effect.
+    All files stay in memory after the check, so a later change on disk has no effect.
     """
 
     def __init__(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> None:
@@ -43,9 +47,10 @@ class Bundle:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Read and check a bundle folder.
+        """Read and check a bundle's folder.
 
-        Raises BundleError where there is none, a file is missing or damaged, or the version is another.
+        Raises:
+            BundleError: There is no bundle, a file is missing or damaged, or the schema version is not supported.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -57,30 +62,44 @@ class Bundle:
                 raise BundleError(f"{folder / MANIFEST} lists no {name}")
         digest = model_digest({name: file.sha256 for name, file in manifest.files.items()})
         if manifest.digest != digest:
-            raise BundleError(f"{folder / MANIFEST}: the model digest is not that of its graphs")
+            raise BundleError(f"{folder / MANIFEST}: the model digest does not match the graphs")
         return cls(folder, manifest, contents)
 
     def graph(self, name: str) -> bytes:
-        """The ONNX file of `prior`, `decoder` or `encoder`."""
+        """Return the ONNX file of `prior`, `decoder` or `encoder`."""
         return self._contents[f"{name}.onnx"]
 
     def golden(self) -> dict[str, npt.NDArray[Any]]:
-        """The golden arrays: noise, latent and image from torch, and the latents it encodes `image` to."""
+        """Return the golden arrays, all computed by torch.
+
+        `noise`, its latents `latent`, their images `image`, and `encoded`, the latents of `image`.
+        """
         with np.load(io.BytesIO(self._contents[GOLDEN]), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
 
 
 def describe(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Manifest:
-    """The manifest of `contents` (name → bytes) with these facts: every field but `files` and `digest`."""
+    """Return the manifest of a bundle.
+
+    Args:
+        facts: Every field of the manifest except `files` and `digest`.
+        contents: The bytes of every file, by name.
+    """
     listed = {name: File(bytes=len(data), sha256=sha256(data)) for name, data in contents.items()}
     digest = model_digest({name: file.sha256 for name, file in listed.items()})
     return Manifest(**facts, files=listed, digest=digest)
 
 
 def write(path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bundle:
-    """Write a bundle, described as `describe` does, whole or not at all, and read it back.
+    """Write a bundle's folder and load it. If anything fails, no folder is left behind.
 
-    Raises RaeServeError where `path` is in use.
+    Args:
+        path: The folder; it must be empty or not exist.
+        facts: Every field of the manifest except `files` and `digest`.
+        contents: The bytes of every file, by name.
+
+    Raises:
+        RaeServeError: `path` is in use or cannot be written.
     """
     manifest = describe(facts, contents)
     with files.new_folder(Path(path)) as folder:
@@ -92,9 +111,9 @@ def write(path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapp
 
 
 def annotate(bundle: Bundle, **facts: Any) -> Bundle:
-    """Replace facts of a bundle's manifest that its files do not decide: `quality`, `attributes`, `licence`.
+    """Replace fields of a bundle's manifest that do not depend on its files: `quality`, `attributes`, `licence`.
 
-    The graphs and the digest stay as they are. The manifest changes at once, for any reader.
+    The graphs and the digest stay the same. Another process reads either the old manifest or the new one.
     """
     manifest = Manifest.model_validate(bundle.manifest.model_dump() | facts)
     files.write(bundle.path / CARD, model_card(manifest, bundle.name).encode())
@@ -110,5 +129,5 @@ def _read_checked(folder: Path, name: str, file: File) -> bytes:
     except OSError as error:
         raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from None
     if sha256(data) != file.sha256:
-        raise BundleError(f"{folder / name} is damaged: its SHA-256 is not the manifest's")
+        raise BundleError(f"{folder / name} is damaged: its SHA-256 differs from the manifest's")
     return data

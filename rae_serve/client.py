@@ -1,6 +1,7 @@
 """A client of the HTTP API: `with Client("http://127.0.0.1:3000") as rae: rae.sample(4, seed=7)`.
 
-Pixels come as the service made them, uint8 [N, H, W, C]. `AsyncClient` has the same verbs, to be awaited.
+Images are exactly the pixels of the service, uint8 [N, H, W, C]. `AsyncClient` has the same methods for asyncio. Both
+need the extra `client`.
 """
 
 from __future__ import annotations
@@ -12,23 +13,29 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
-import httpx
 import numpy as np
 import numpy.typing as npt
 
+from rae_serve import extras
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import RaeServeError
 from rae_serve.images import encode
 from rae_serve.interpolation import Path, Space
 
-Picture = Pixels | bytes  # [H, W, C], or a picture file
-Point = tuple[int, int] | npt.NDArray[np.float32] | bytes  # (seed, row), a latent [D], or a picture file
+with extras.needed("client"):
+    import httpx
+
+Picture = Pixels | bytes  # an image [H, W, C], or the bytes of a picture file
+Point = tuple[int, int] | npt.NDArray[np.float32] | bytes  # (seed, row), a latent [latent_dim], or a picture file
 
 _TIMEOUT_S: Final = 60.0
 
 
 class ServiceError(RaeServeError):
-    """The service's answer was an error: `status`, what was wrong, and `retry_after_s` where it says when."""
+    """The service responded with an error.
+
+    `status` is the HTTP status. `retry_after_s` is when to try again, or None if the response does not say.
+    """
 
     def __init__(self, response: httpx.Response) -> None:
         try:
@@ -42,9 +49,13 @@ class ServiceError(RaeServeError):
 
 
 class Client:
-    """The verbs of the service at an address, each of the model `model`, or of the service's default.
+    """Calls a service over HTTP. Its methods raise ServiceError if the service responds with an error.
 
-    `api_key` is sent along, to a service that asks for one.
+    Args:
+        address: The address of the service, such as "http://127.0.0.1:3000".
+        model: The name of the model to use; None is the service's default model.
+        api_key: The key for a service that needs one.
+        timeout_s: The longest time without any data from the service, in seconds.
     """
 
     def __init__(
@@ -60,38 +71,68 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the service."""
         self._http.close()
 
     def models(self) -> list[dict[str, Any]]:
-        """The models' names, digests and shapes."""
+        """List the models of the service: name, digest, shapes and more."""
         models: list[dict[str, Any]] = _checked(self._http.get("/v1/models")).json()["models"]
         return models
 
     def sample(self, n: int = 1, *, seed: int | None = None, offset: int = 0, temperature: float = 1.0) -> Pixels:
-        """Rows offset … offset + n − 1 of a seed, uint8 [n, H, W, C]; of a drawn seed, where there is none."""
+        """Generate images. Row i of seed s is always the same image.
+
+        Args:
+            n: How many images.
+            seed: The seed of the noise; None draws one.
+            offset: The first row of the seed.
+            temperature: Factor on the gaussian columns of the noise, from 0 to 10.
+
+        Returns:
+            Images, uint8 [n, H, W, C]: rows offset … offset + n − 1.
+        """
         return self._array("sample", _sample(self.model, n, seed, offset, temperature))
 
     def encode(self, pictures: Sequence[Picture]) -> Latents:
-        """Latents, float32 [N, latent_dim], of pictures of any size."""
+        """Encode pictures of any size to latents, float32 [N, latent_dim]."""
         return self._array("encode", _pictures(self.model, pictures))
 
     def decode(self, latents: npt.ArrayLike) -> Pixels:
-        """Images, uint8 [N, H, W, C], of latents [N, latent_dim]."""
+        """Decode latents [N, latent_dim] to images, uint8 [N, H, W, C]."""
         return self._array("decode", _decode(self.model, latents))
 
     def reconstruct(self, pictures: Sequence[Picture]) -> Pixels:
-        """Pictures encoded and decoded again, uint8 [N, H, W, C]."""
+        """Encode pictures of any size, and decode their latents to images, uint8 [N, H, W, C]."""
         return self._array("reconstruct", _pictures(self.model, pictures))
 
     def interpolate(
         self, start: Point, end: Point, steps: int = 8, *, space: Space = "latent", path: Path = "linear"
     ) -> Pixels:
-        """Images on the way between two points, uint8 [steps, H, W, C]."""
+        """Generate images between two points.
+
+        Args:
+            start: The first point: (seed, row), a latent, or a picture file.
+            end: The last point.
+            steps: How many images, both ends included.
+            space: "latent" interpolates latents, "noise" the noise of two (seed, row) points.
+            path: "linear" is a straight line, "spherical" an arc.
+
+        Returns:
+            Images, uint8 [steps, H, W, C].
+        """
         return self._array("interpolate", _interpolate(self.model, start, end, steps, space, path))
 
     def edit(self, point: Point, attribute: str, strengths: Sequence[float]) -> Pixels:
-        """Images of a point moved along an attribute, uint8 [S, H, W, C]."""
+        """Generate images of a point with more or less of an attribute.
+
+        Args:
+            point: (seed, row), a latent, or a picture file.
+            attribute: The name of an attribute of the model.
+            strengths: Factors [S] on the attribute's direction, within ±100; negative values take it away.
+
+        Returns:
+            Images, uint8 [S, H, W, C].
+        """
         return self._array("edit", _edit(self.model, point, attribute, strengths))
 
     def _array(self, verb: str, body: Mapping[str, Any]) -> npt.NDArray[Any]:
@@ -99,7 +140,7 @@ class Client:
 
 
 class AsyncClient:
-    """`Client`, for asyncio."""
+    """`Client` for asyncio: the same arguments, and the same methods as coroutines."""
 
     def __init__(
         self, address: str, *, model: str | None = None, api_key: str | None = None, timeout_s: float = _TIMEOUT_S
@@ -114,40 +155,40 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections to the service."""
         await self._http.aclose()
 
     async def models(self) -> list[dict[str, Any]]:
-        """As of Client."""
+        """See Client.models."""
         models: list[dict[str, Any]] = _checked(await self._http.get("/v1/models")).json()["models"]
         return models
 
     async def sample(
         self, n: int = 1, *, seed: int | None = None, offset: int = 0, temperature: float = 1.0
     ) -> Pixels:
-        """As of Client."""
+        """See Client.sample."""
         return await self._array("sample", _sample(self.model, n, seed, offset, temperature))
 
     async def encode(self, pictures: Sequence[Picture]) -> Latents:
-        """As of Client."""
+        """See Client.encode."""
         return await self._array("encode", _pictures(self.model, pictures))
 
     async def decode(self, latents: npt.ArrayLike) -> Pixels:
-        """As of Client."""
+        """See Client.decode."""
         return await self._array("decode", _decode(self.model, latents))
 
     async def reconstruct(self, pictures: Sequence[Picture]) -> Pixels:
-        """As of Client."""
+        """See Client.reconstruct."""
         return await self._array("reconstruct", _pictures(self.model, pictures))
 
     async def interpolate(
         self, start: Point, end: Point, steps: int = 8, *, space: Space = "latent", path: Path = "linear"
     ) -> Pixels:
-        """As of Client."""
+        """See Client.interpolate."""
         return await self._array("interpolate", _interpolate(self.model, start, end, steps, space, path))
 
     async def edit(self, point: Point, attribute: str, strengths: Sequence[float]) -> Pixels:
-        """As of Client."""
+        """See Client.edit."""
         return await self._array("edit", _edit(self.model, point, attribute, strengths))
 
     async def _array(self, verb: str, body: Mapping[str, Any]) -> npt.NDArray[Any]:

@@ -1,42 +1,49 @@
-"""A bundle at work: numpy in, numpy out, on ONNX Runtime."""
+"""The engine: sample, decode and encode with a bundle on ONNX Runtime, NumPy arrays in and out."""
 
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_serve import arrays, interpolation, noise
 from rae_serve.arrays import Latents, Pixels
-from rae_serve.batching import MicroBatcher, then
+from rae_serve.batching import InFlight, MicroBatcher, Rows, then
 from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
-from rae_serve.sessions import Device, Graph, fixed_sizes, usable
+from rae_serve.sessions import Device, Sessions, choose_hardware
 
-Observe = Callable[[str, int], None]  # a graph's name, the rows of a batch
-Run = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
-Result = TypeVar("Result")
+Observe = Callable[[str, int], None]  # called with the name of a graph and the rows of a batch
+Run = Callable[[Rows], Rows]
 
 MAX_TEMPERATURE = 10.0
 MAX_STRENGTH = 100.0
-# Rows of a seed as they wait for a batch: their noise is made for the whole batch at once.
-_DRAW: Final = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature", np.float32)])
+# A row of noise that is not generated yet. The generator then makes the rows of a whole batch at once.
+_SEEDED_ROW: Final = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature", np.float32)])
 
 
 class Engine:
-    """Samples, decodes and encodes with one bundle; safe to call from many threads, which share batches.
+    """Samples, decodes and encodes with one bundle.
 
-    `device` "auto" takes the CUDA device `device_id` where it can be used, else the CPU; "cuda" raises
-    RaeServeError where CUDA is not really used. `threads` are the cores that a graph may use; 0 means all. A request
-    that is alone has them all, several share them; the pixels are the same bits, whatever runs beside them. A graph
-    runs at most `max_batch` rows at once, and raises Overloaded where `max_waiting` rows wait for it already.
+    An engine is safe to call from many threads, and their requests share batches. The pixels of a row have the same
+    bits, whatever else is in its batch. `sample`, `decode`, … wait for their results; `submit_sample`,
+    `submit_decode`, … return futures.
 
-    Every verb waits for its result; `submit_…` give a future instead, for callers who have other things to do.
+    Args:
+        bundle: The model.
+        device: "cpu", "cuda", or "auto", which is CUDA if it can be used, else the CPU.
+        device_id: Index of the CUDA device.
+        threads: CPU cores that a graph may use; 0 means all. A lone request has them all, several share them.
+        max_batch: The largest batch. Higher values can give more throughput and need more memory.
+        max_waiting: How many rows may wait for a graph. A request beyond this limit raises Overloaded.
+        observe: Called with the graph's name and the number of rows of every batch; None observes nothing.
+
+    Raises:
+        RaeServeError: `device` is "cuda" and CUDA cannot be used.
     """
 
     def __init__(
@@ -52,65 +59,72 @@ class Engine:
     ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.device = usable(device, bundle.graph("prior"), device_id)
-        self._under_way: list[int] = []  # the rows of every request that has no answer yet
-        threads = threads or os.cpu_count() or 1
-        # Two batches side by side, on half of the cores each, take less time than one after the other on all.
-        runners = 2 if self.device == "cpu" and threads > 1 else 1
-        sizes = fixed_sizes(max_batch)
+        self.device = choose_hardware(device, bundle.graph("prior"), device_id)
+        self._in_flight = InFlight()
+        sessions = Sessions(
+            self.device,
+            device_id=device_id,
+            threads=threads,
+            max_batch=max_batch,
+            is_lone_request=self._in_flight.is_only,
+        )
 
-        def graph(name: str) -> Run:
-            def on(cores: int) -> Graph:
-                return Graph(bundle.graph(name), self.device, device_id=device_id, threads=cores, sizes=sizes)
+        def batched(graph: str, run: Run) -> MicroBatcher:
+            return MicroBatcher(
+                run,
+                max_rows=max_batch,
+                max_waiting=max_waiting,
+                runners=sessions.batches_at_once,
+                observe=functools.partial(observe, graph) if observe else None,
+            )
 
-            if runners == 1:
-                return on(threads)
-            # A session's threads are fixed, so there are two of each graph, and its weights are in memory twice.
-            side_by_side, alone = on(threads // runners), on(threads)
-            return lambda rows: (alone if self._is_all(rows) else side_by_side)(rows)
-
-        def batcher(name: str, run: Run) -> MicroBatcher:
-            seen = functools.partial(observe, name) if observe else None
-            limits = {"max_rows": max_batch, "max_waiting": max_waiting}
-            return MicroBatcher(run, **limits, runners=runners, observe=seen)
-
-        prior = graph("prior")
-        self._draws = batcher("prior", lambda draws: prior(self._noise_of(draws)))
-        self._prior = batcher("prior", prior)
-        self._decoder = batcher("decoder", graph("decoder"))
-        self._encoder = batcher("encoder", graph("encoder"))
+        prior = sessions.open(bundle.graph("prior"))
+        self._seeded_prior = batched("prior", lambda seeded_rows: prior(self._noise_of(seeded_rows)))
+        self._prior = batched("prior", prior)
+        self._decoder = batched("decoder", sessions.open(bundle.graph("decoder")))
+        self._encoder = batched("encoder", sessions.open(bundle.graph("encoder")))
 
     @property
     def waiting(self) -> dict[str, int]:
-        """Rows that wait, by graph."""
+        """Number of rows that wait, by graph."""
         return {
-            "prior": self._draws.waiting + self._prior.waiting,
+            "prior": self._seeded_prior.waiting + self._prior.waiting,
             "decoder": self._decoder.waiting,
             "encoder": self._encoder.waiting,
         }
 
     def noise(self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0) -> Latents:
-        """Rows offset … offset + n − 1 of a seed's noise, float32 [n, noise_dim]; gaussian columns × temperature."""
-        return self._noise_of(_draw(n, seed, offset, temperature))
+        """Return the noise that `sample` with these arguments turns into images, float32 [n, noise_dim]."""
+        return self._noise_of(_seeded_rows(n, seed, offset, temperature))
 
     def sample(self, n: int = 1, *, seed: int, offset: int = 0, temperature: float = 1.0) -> Pixels:
-        """Generated images, uint8 [n, H, W, C]: row i of seed s is the same image always."""
+        """Generate images. Row i of seed s is always the same image.
+
+        Args:
+            n: How many images.
+            seed: The seed of the noise.
+            offset: The first row of the seed.
+            temperature: Factor on the gaussian columns of the noise, from 0 to 10.
+
+        Returns:
+            Images, uint8 [n, H, W, C]: rows offset … offset + n − 1.
+        """
         return self.submit_sample(n, seed=seed, offset=offset, temperature=temperature).result()
 
     def latents(self, noise: npt.ArrayLike) -> Latents:
-        """The prior: noise [N, noise_dim] → latents [N, latent_dim]."""
+        """Turn noise [N, noise_dim] into latents [N, latent_dim] by the prior."""
         return self.submit_latents(noise).result()
 
     def decode(self, latents: npt.ArrayLike) -> Pixels:
-        """Latents [N, latent_dim] → images, uint8 [N, H, W, C]."""
+        """Decode latents [N, latent_dim] to images, uint8 [N, H, W, C]."""
         return self.submit_decode(latents).result()
 
     def encode(self, images: npt.ArrayLike) -> Latents:
-        """Images, uint8 [N, H, W, C], preprocessed already → latents [N, latent_dim]."""
+        """Encode preprocessed images, uint8 [N, H, W, C], to latents [N, latent_dim]."""
         return self.submit_encode(images).result()
 
     def reconstruct(self, images: npt.ArrayLike) -> Pixels:
-        """Images, uint8 [N, H, W, C], encoded and decoded again."""
+        """Encode preprocessed images, uint8 [N, H, W, C], and decode their latents."""
         return self.decode(self.encode(images))
 
     def between(
@@ -122,10 +136,19 @@ class Engine:
         space: interpolation.Space = "latent",
         path: interpolation.Path = "linear",
     ) -> Latents:
-        """Latents [steps, latent_dim] on the way from `start` to `end`, one row each of the `space`.
+        """Interpolate from `start` to `end`.
 
-        In latent space the way is taken there, an arc about the mean of the training latents. In noise space
-        it is taken before the prior, an arc about 0, so that every step is a sample as likely as its ends.
+        Args:
+            start: The first point: a latent [latent_dim], or noise [noise_dim] if `space` is "noise".
+            end: The last point, of the same kind.
+            steps: How many latents to return, both ends included.
+            space: "latent" interpolates latents. "noise" interpolates noise, which the prior then turns into latents,
+                so that every step is as likely a sample as the ends.
+            path: "linear" is a straight line. "spherical" is an arc around 0 in noise, or around the mean of the
+                training latents in latent space.
+
+        Returns:
+            Latents [steps, latent_dim].
         """
         return self.submit_between(start, end, steps, space=space, path=path).result()
 
@@ -138,22 +161,32 @@ class Engine:
         space: interpolation.Space = "latent",
         path: interpolation.Path = "linear",
     ) -> Pixels:
-        """Images, uint8 [steps, H, W, C], of `between`."""
+        """Decode the latents of `between`, which has the same arguments, to images, uint8 [steps, H, W, C]."""
         return self.decode(self.between(start, end, steps, space=space, path=path))
 
     def edit(self, latents: npt.ArrayLike, attribute: str, strengths: Sequence[float]) -> Pixels:
-        """Images, uint8 [N · S, H, W, C]: every latent moved along an attribute by every strength.
-
-        Strength 1 is the distance between the attribute's two classes; a negative one takes it away.
-        """
+        """Decode the latents of `moved`, which has the same arguments, to images, uint8 [N · S, H, W, C]."""
         return self.decode(self.moved(latents, attribute, strengths))
 
     def moved(self, latents: npt.ArrayLike, attribute: str, strengths: Sequence[float]) -> Latents:
-        """The latents of `edit`, [N · S, latent_dim]. Raises NotFound, naming the attributes that there are."""
+        """Move every latent along the direction of an attribute, by every strength.
+
+        Args:
+            latents: Latents [N, latent_dim].
+            attribute: The name of an attribute in the manifest.
+            strengths: Factors [S] on the direction, within ±100. 1 is the distance between the images with the
+                attribute and those without; negative values take the attribute away.
+
+        Returns:
+            Latents [N · S, latent_dim]: all strengths of the first latent, then of the second, and so on.
+
+        Raises:
+            NotFound: The bundle has no such attribute.
+        """
         known = self.manifest.attributes
         if attribute not in known:
-            there_are = f"it has {', '.join(known)}" if known else "it has none; rae-serve attributes adds them"
-            raise NotFound(f"model {self.bundle.name!r} has no attribute {attribute!r}; {there_are}")
+            hint = f"it has {', '.join(known)}" if known else "it has none; rae-serve attributes adds them"
+            raise NotFound(f"model {self.bundle.name!r} has no attribute {attribute!r}; {hint}")
         moves = arrays.numbers("strengths", strengths)
         if moves.ndim != 1 or not len(moves) or not (np.abs(moves) <= MAX_STRENGTH).all():
             raise InvalidInput("strengths", f"must be numbers within ±{MAX_STRENGTH:g}, at least one")
@@ -163,32 +196,40 @@ class Engine:
     def submit_sample(
         self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0, deadline: float | None = None
     ) -> Future[Pixels]:
-        """`sample`, as a future that raises Expired where it still waits at `deadline` (of time.monotonic)."""
-        draws = _draw(n, seed, offset, temperature)
-        # At once, not when the latents are there; what waits for its latents will be there before.
-        self._decoder.admit(self._draws.waiting + n)
-        latents = self._draws.submit(draws, deadline)
-        return self._counted(n, then(latents, lambda rows: self._decoder.submit(rows, deadline, admitted=True)))
+        """Start `sample` and return a future of the images.
+
+        The future raises Expired if rows still wait at `deadline`, a time of time.monotonic(); None waits for ever.
+        """
+        seeded_rows = _seeded_rows(n, seed, offset, temperature)
+        # If the decoder has no place, refuse the request before the prior works for it. Rows that wait for the prior
+        # reach the decoder earlier, so they count as well.
+        self._decoder.admit(self._seeded_prior.waiting + n)
+
+        def submit() -> Future[Pixels]:
+            latents = self._seeded_prior.submit(seeded_rows, deadline)
+            return then(latents, lambda rows: self._decoder.submit(rows, deadline, admitted=True))
+
+        return self._in_flight.track(n, submit)
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
-        """`latents`, as a future."""
+        """Start `latents` and return a future, as `submit_sample` does."""
         rows = arrays.finite("noise", noise, self.manifest.noise.dim)
-        return self._counted(len(rows), self._prior.submit(rows, deadline))
+        return self._submit(self._prior, rows, deadline)
 
     def submit_decode(self, latents: npt.ArrayLike, deadline: float | None = None) -> Future[Pixels]:
-        """`decode`, as a future."""
+        """Start `decode` and return a future, as `submit_sample` does."""
         rows = arrays.finite("latents", latents, self.manifest.latent.dim)
-        return self._counted(len(rows), self._decoder.submit(rows, deadline))
+        return self._submit(self._decoder, rows, deadline)
 
     def submit_encode(self, images: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
-        """`encode`, as a future."""
+        """Start `encode` and return a future, as `submit_sample` does."""
         pixels = np.asarray(images)
         shape = self.manifest.image.shape
         if pixels.dtype != np.uint8 or pixels.shape[1:] != shape or len(pixels) < 1:
             raise InvalidInput(
                 "images", f"must be uint8 {arrays.shape_text(shape)}, not {pixels.dtype} {list(pixels.shape)}"
             )
-        return self._counted(len(pixels), self._encoder.submit(pixels, deadline))
+        return self._submit(self._encoder, pixels, deadline)
 
     def submit_between(
         self,
@@ -200,53 +241,45 @@ class Engine:
         path: interpolation.Path = "linear",
         deadline: float | None = None,
     ) -> Future[Latents]:
-        """`between`, as a future."""
-        if arrays.integer("steps", steps) < 1:
-            raise InvalidInput("steps", f"must be at least 1, not {steps}")
+        """Start `between` and return a future, as `submit_sample` does."""
+        arrays.integer("steps", steps, least=1)
         dim = self.manifest.noise.dim if space == "noise" else self.manifest.latent.dim
-        a, b = arrays.finite("start", [start], dim)[0], arrays.finite("end", [end], dim)[0]
+        first, last = arrays.finite("start", [start], dim)[0], arrays.finite("end", [end], dim)[0]
         if space == "noise":
-            return self.submit_latents(
-                interpolation.between_noises(a, b, steps, path, self.manifest.noise.roles), deadline
-            )
+            roles = self.manifest.noise.roles
+            return self.submit_latents(interpolation.between_noises(first, last, steps, path, roles), deadline)
         done: Future[Latents] = Future()
-        done.set_result(interpolation.between(a, b, steps, path, self.manifest.latent.mean))
+        done.set_result(interpolation.between(first, last, steps, path, self.manifest.latent.mean))
         return done
 
     def close(self) -> None:
-        """End the batching threads, after what waits is done."""
-        for batcher in (self._draws, self._prior, self._decoder, self._encoder):
+        """Finish the rows that wait, then end the batching threads."""
+        for batcher in (self._seeded_prior, self._prior, self._decoder, self._encoder):
             batcher.close()
 
-    def _counted(self, rows: int, future: Future[Result]) -> Future[Result]:
-        """A request of so many rows is under way until its future has an outcome."""
-        self._under_way.append(rows)
-        future.add_done_callback(lambda _: self._under_way.remove(rows))
-        return future
+    def _submit(self, graph: MicroBatcher, rows: Rows, deadline: float | None) -> Future[Rows]:
+        return self._in_flight.track(len(rows), lambda: graph.submit(rows, deadline))
 
-    def _is_all(self, rows: npt.NDArray[Any]) -> bool:
-        """Whether these rows are one request's, all of it, with nothing else under way."""
-        return self._under_way == [len(rows)]
-
-    def _noise_of(self, draws: npt.NDArray[Any]) -> Latents:
-        rows = noise.rows_of(draws["seed"], draws["row"], self.manifest.noise.dim)
-        if (draws["temperature"] != 1.0).any():
+    def _noise_of(self, seeded_rows: npt.NDArray[Any]) -> Latents:
+        """Generate the noise of N seeded rows, float32 [N, noise_dim], with their temperatures applied."""
+        rows = noise.rows_of_seeds(seeded_rows["seed"], seeded_rows["row"], self.manifest.noise.dim)
+        if (seeded_rows["temperature"] != 1.0).any():
             gaussian = [i for i, role in enumerate(self.manifest.noise.roles) if role == "gaussian"]
-            rows[:, gaussian] *= draws["temperature"][:, None]
+            rows[:, gaussian] *= seeded_rows["temperature"][:, None]
         return rows
 
 
-def _draw(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any]:
-    """Rows offset … offset + n − 1 of a seed, [n] of _DRAW, checked."""
-    if arrays.integer("n", n) < 1:
-        raise InvalidInput("n", f"must be at least 1, not {n}")
-    warmth = arrays.numbers("temperature", temperature)
-    if warmth.ndim or not 0 <= warmth <= MAX_TEMPERATURE:
-        raise InvalidInput("temperature", f"must be from 0 to {MAX_TEMPERATURE:g}, not {temperature}")
+def _seeded_rows(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any]:
+    """Check the arguments of `Engine.sample` and return them as n elements of type _SEEDED_ROW."""
+    arrays.integer("n", n, least=1)
+    factor = arrays.numbers("temperature", temperature)
+    if factor.ndim:
+        raise InvalidInput("temperature", f"must be one number, not {temperature}")
+    arrays.in_range("temperature", float(factor), 0, MAX_TEMPERATURE)
     first = arrays.integer("offset", offset)
     arrays.integer("offset", first + n - 1)
-    draws = np.empty(n, _DRAW)
-    draws["seed"] = arrays.integer("seed", seed)
-    draws["row"] = np.arange(first, first + n, dtype=np.uint64)
-    draws["temperature"] = warmth
-    return draws
+    seeded_rows = np.empty(n, _SEEDED_ROW)
+    seeded_rows["seed"] = arrays.integer("seed", seed)
+    seeded_rows["row"] = np.arange(first, first + n, dtype=np.uint64)
+    seeded_rows["temperature"] = factor
+    return seeded_rows

@@ -1,14 +1,14 @@
-"""What the package raises: every message names the value that was wrong and says what to do."""
+"""The exceptions of rae-serve. Every message names the wrong value and says what to do."""
 
 from __future__ import annotations
 
 
 class RaeServeError(Exception):
-    """Base of all errors that a caller is meant to read."""
+    """Base class of all errors whose message is meant for the user."""
 
 
 class InvalidInput(RaeServeError):
-    """A value that the caller gave cannot be used. `field` names where it stood."""
+    """A value from the caller cannot be used; `field` names the input that held the value."""
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(f"{field}: {problem}")
@@ -17,22 +17,22 @@ class InvalidInput(RaeServeError):
 
 
 class BundleError(RaeServeError):
-    """A bundle is missing, damaged, or of another version than this reader's."""
+    """A bundle is missing, damaged, or has a schema version that this release cannot read."""
 
 
 class RunError(RaeServeError):
-    """A training run cannot start, go on, or be read."""
+    """A training run cannot be started, resumed or read."""
 
 
 class MissingExtra(RaeServeError, ImportError):
-    """An optional package is not installed; the message has the command that installs it."""
+    """An optional package is not installed; the message contains the command that installs the package."""
 
     def __init__(self, package: str, command: str) -> None:
-        super().__init__(f"this needs {package}, which is not installed: {command}")
+        super().__init__(f"this needs {package}, which is not installed; run: {command}")
 
 
 class Overloaded(RaeServeError):
-    """More work waits than the service accepts; try again after `retry_after_s` seconds."""
+    """Too many rows are queued to accept more; the caller may try again after `retry_after_s` seconds."""
 
     def __init__(self, waiting_rows: int, retry_after_s: int) -> None:
         super().__init__(f"{waiting_rows} rows are waiting already; try again in {retry_after_s} s")
@@ -40,11 +40,11 @@ class Overloaded(RaeServeError):
 
 
 class NotFound(RaeServeError):
-    """What was asked for by name or address does not exist."""
+    """The model, attribute or address that the caller names does not exist."""
 
 
 class Expired(RaeServeError):
-    """A request waited longer than the service's time limit; nothing was computed for it any more."""
+    """A request reached its deadline in the queue; its remaining rows were not computed."""
 
     def __init__(self) -> None:
         super().__init__("the request waited longer than the server's time limit; try again, or ask for less at once")

@@ -1,4 +1,4 @@
-"""The optional parts of the package, and how a user adds one."""
+"""Optional dependencies ("extras"): import them, or say how to install what is missing."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import distribution
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 from rae_serve.errors import MissingExtra
@@ -20,23 +20,26 @@ Extra = Literal["cli", "client", "server", "train"]
 
 @contextmanager
 def needed(extra: Extra) -> Iterator[None]:
-    """Import optional packages in this block; raise MissingExtra where one is not installed."""
+    """Import optional packages inside this block.
+
+    Raises:
+        MissingExtra: A package of the extra is not installed.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
-        if package in ("rae_serve", "training"):  # a mistake of ours, not a missing package
+        if package in ("rae_serve", "training"):  # a wrong import in this repository, not a missing package
             raise
         raise MissingExtra(package, install_command(extra)) from None
 
 
 def install_command(extra: Extra) -> str:
-    """Return the shell command that adds an extra to the running environment.
+    """Return the shell command that adds an extra to the running Python environment.
 
-    The package is named as it was installed: by name from an index, or by the folder or wheel it came from.
+    The command names rae-serve by its source: an index, the folder or wheel that pip installed, or a checkout.
     """
-    source = distribution("rae-serve").read_text("direct_url.json")
-    origin = json.loads(source) if source else {}
+    origin = _origin()
     target, options = "rae-serve", ""
     if str(origin.get("url", "")).startswith("file:"):
         target = _shortest(Path(unquote(urlsplit(origin["url"]).path)))
@@ -45,7 +48,21 @@ def install_command(extra: Extra) -> str:
     return f"{python} -m pip install {options}{shlex.quote(f'{target}[{extra}]')}"
 
 
+def _origin() -> dict[str, Any]:
+    """Return pip's record of where rae-serve was installed from (PEP 610); empty for an index."""
+    try:
+        record = distribution("rae-serve").read_text("direct_url.json")
+    except PackageNotFoundError:  # a checkout on sys.path, never installed
+        return {"url": Path(__file__).absolute().parents[1].as_uri(), "dir_info": {"editable": True}}
+    return dict(json.loads(record)) if record else {}
+
+
 def _shortest(path: Path) -> str:
-    """Return a path relative to the working directory where it lies inside."""
+    """Return a path relative to the working directory if it lies inside, else the path itself.
+
+    A result without a slash would be the name of a package to pip, and of a command to the shell: "./" prevents both.
+    """
     relative = os.path.relpath(path)
-    return str(path) if relative.startswith("..") else relative
+    if relative.startswith(".."):
+        return str(path)
+    return relative if relative == "." or os.sep in relative else f".{os.sep}{relative}"

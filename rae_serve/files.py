@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file or folder appears complete, or not at all."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from rae_serve.errors import RaeServeError
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file that is never seen half-written, and is on the disk when this returns.
+    """Write a file atomically; when this function returns, the file is on the disk.
 
-    Raises RaeServeError where it cannot be; what was at `path` is then untouched.
+    Raises:
+        RaeServeError: The file cannot be written; a file that was at `path` before is unchanged.
     """
     draft = path.with_name(f".{path.name}.draft")
     try:
@@ -33,9 +34,10 @@ def write(path: Path, data: bytes) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which becomes `path` at the end, or vanishes where filling it fails.
+    """Yield a temporary folder; rename it to `path` at the end, or delete it if the block fails.
 
-    Raises RaeServeError where `path` is in use or cannot be written.
+    Raises:
+        RaeServeError: `path` is in use or cannot be written.
     """
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -45,7 +47,7 @@ def new_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RaeServeError(f"{path} cannot be written: {error.strerror}") from None
     try:
-        draft.chmod(0o755)  # mkdtemp's folders are their owner's alone
+        draft.chmod(0o755)  # mkdtemp lets only the owner read its folders
         yield draft
         if path.exists():
             path.rmdir()

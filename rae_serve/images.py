@@ -1,4 +1,4 @@
-"""Pixels ↔ files, and the one preprocessing that brings any picture to a model's shape."""
+"""Encode images to files: pictures, grids, animations, NumPy arrays and zip archives."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ MEDIA_TYPES: Final[dict[str, str]] = {
     "zip": "application/zip",
     "json": "application/json",
 }
-FRAME_MS: Final = 100
-# PNG at zlib level 1 takes a third of the time of the default, for files a tenth larger.
+FRAME_MS: Final = 100  # how long an animation shows each image
+# PNG at zlib level 1 takes a third of the time that the default level takes; files are a tenth larger.
 _SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "png": {"compress_level": 1},
     "webp": {"lossless": True},
     "jpeg": {"quality": 95, "subsampling": 0},
 }
-# Of the formats themselves; PNG's is beyond any answer.
+# Limits of the file formats, in pixels.
 _MAX_SIDE: Final[dict[str, int]] = {"png": 2**31 - 1, "webp": 16383, "jpeg": 65500}
 
 
 def grid(images: Pixels, columns: int | None = None) -> Pixels:
-    """One picture [rows·H, columns·W, C] of [N, H, W, C], row by row without a gap, the rest black.
+    """Arrange images [N, H, W, C] in a grid [rows·H, columns·W, C], row by row and without gaps.
 
-    As many columns as make it nearly square, ⌈√N⌉, unless told otherwise.
+    Cells without an image are black. The default number of columns, ⌈√N⌉, makes the grid nearly square.
     """
     n, height, width, channels = images.shape
     columns = columns or math.isqrt(n - 1) + 1
@@ -51,41 +51,46 @@ def grid(images: Pixels, columns: int | None = None) -> Pixels:
     return cells.reshape(rows * height, columns * width, channels)
 
 
-def encode(image: Pixels, encoding: Encoding = "png") -> bytes:
-    """The file of one picture [H, W, C]. PNG and WebP keep every pixel, JPEG does not.
+def to_picture(pixels: Pixels) -> Image.Image:
+    """Return a Pillow picture of one image [H, W, C]: mode L if C is 1, RGB if C is 3."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
-    Raises InvalidInput, naming `format`, where the picture is larger than a file of this encoding can be.
+
+def encode(image: Pixels, encoding: Encoding = "png") -> bytes:
+    """Encode one image [H, W, C] to a picture file. PNG and WebP are lossless, JPEG is not.
+
+    Raises:
+        InvalidInput: The image is larger than the file format allows; the field is `format`.
     """
     height, width, _ = image.shape
     if max(height, width) > _MAX_SIDE[encoding]:
-        problem = f"{encoding} has at most {_MAX_SIDE[encoding]} pixels a side, and this would be {width} × {height}"
+        problem = f"{encoding} has at most {_MAX_SIDE[encoding]} pixels a side, and this image has {width} × {height}"
         raise InvalidInput("format", f"{problem}; ask for png, or for fewer images")
     buffer = io.BytesIO()
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    picture.save(buffer, encoding, **_SAVE_OPTIONS[encoding])
+    to_picture(image).save(buffer, encoding, **_SAVE_OPTIONS[encoding])
     return buffer.getvalue()
 
 
 def animate(images: Pixels, encoding: Animation) -> bytes:
-    """An endless animation of [N, H, W, C], FRAME_MS a picture. WebP keeps every pixel, GIF 256 colours of each."""
+    """Encode images [N, H, W, C] to an endless animation. WebP is lossless; GIF has 256 colours per image."""
     buffer = io.BytesIO()
-    frames = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images]
+    frames = [to_picture(image) for image in images]
     options = {"lossless": True} if encoding == "webp" else {}
     frames[0].save(buffer, encoding, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, **options)
     return buffer.getvalue()
 
 
 def encode_npy(array: npt.NDArray[Any]) -> bytes:
-    """The bytes of a .npy file."""
+    """Encode an array to a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def encode_zip(images: Pixels, names: list[str]) -> bytes:
-    """A zip of one PNG for each of [N, H, W, C]. The same images give the same bytes."""
+    """Encode images [N, H, W, C] to a zip archive of PNG files. Equal images and names give equal bytes."""
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # a PNG is compressed already
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:  # a PNG file is already compressed
         for image, name in zip(images, names, strict=True):
             archive.writestr(zipfile.ZipInfo(name), encode(image))
     return buffer.getvalue()

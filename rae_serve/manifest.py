@@ -1,4 +1,4 @@
-"""`manifest.json`: what a bundle is, where it comes from, and what its files must be."""
+"""The manifest of a bundle, `manifest.json`: its model, its origin, and the checksums of its files."""
 
 from __future__ import annotations
 
@@ -19,96 +19,107 @@ MANIFEST: Final = "manifest.json"
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Facts(BaseModel):
-    """A part of the manifest: immutable, and with no field that the schema does not know."""
+class Section(BaseModel):
+    """Base class of the parts of a manifest: immutable, and unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Model(Facts):
-    """Which system it is, from which recipe, with every parameter of its constructor."""
+class Model(Section):
+    """The system that was trained, its recipe, and every parameter of the model's constructor."""
 
-    kind: str
+    kind: str = Field(description="Name of the system, such as flexae.")
     recipe: str
     parameters: dict[str, Any]
 
 
-class Latent(Facts):
-    """The latent space. Statistics are of the encoded training images, one entry a dimension."""
+class Latent(Section):
+    """The latent space. Its statistics describe the encoded training images, one entry per dimension."""
 
-    dim: PositiveInt
-    trained_dim: PositiveInt = Field(description="Dimensions in training, before any pruning.")
-    active: list[int] = Field(description="Which of the trained dimensions are here, in their order.")
-    mask: list[float] | None = Field(None, description="A masked model's α of every trained dimension.")
+    dim: PositiveInt = Field(description="Number of dimensions of the bundle's latents.")
+    trained_dim: PositiveInt = Field(description="Number of dimensions during training, before pruning.")
+    active: list[int] = Field(
+        description="Indices of the trained dimensions that the bundle keeps, in their original order."
+    )
+    mask: list[float] | None = Field(
+        None, description="MaskAAE's mask α, one entry per trained dimension; null for a model without a mask."
+    )
     mean: list[float]
     std: list[float]
-    quantile_levels: list[float]
-    quantiles: list[list[float]] = Field(description="One list of values a level.")
+    quantile_levels: list[float] = Field(description="Levels between 0 and 1; 0.5 is the median.")
+    quantiles: list[list[float]] = Field(description="For each quantile level, one value per dimension.")
 
     @model_validator(mode="after")
-    def _lengths(self) -> Self:
+    def _check_lengths(self) -> Self:
         for name, entries in (("active", self.active), ("mean", self.mean), ("std", self.std)):
             if len(entries) != self.dim:
                 raise ValueError(f"{name} has {len(entries)} entries, not {self.dim}")
         if [len(values) for values in self.quantiles] != [self.dim] * len(self.quantile_levels):
-            raise ValueError(f"quantiles must be {self.dim} values for each level")
+            raise ValueError(f"quantiles must hold {self.dim} values for each level")
         return self
 
 
-class Noise(Facts):
-    """The prior's input. Temperature and interpolation act on gaussian columns only."""
+class Noise(Section):
+    """The noise that the prior takes. Temperature and interpolation change its `gaussian` columns only."""
 
     dim: PositiveInt
     algorithm: Literal["philox4x32-10/v1"]
-    roles: list[Literal["gaussian", "choice"]]
+    roles: list[Literal["gaussian", "choice"]] = Field(
+        description="Role of each column; a `choice` column selects a component of the prior."
+    )
 
 
-class Attribute(Facts):
-    """A direction in latent space along which an attribute of the image changes."""
+class Attribute(Section):
+    """A direction in latent space along which an attribute of the image changes. Strength 1 adds it once."""
 
-    direction: list[float]
-    source: str
+    direction: list[float] = Field(description="One entry per latent dimension.")
+    source: str = Field(description="How the direction was found, and from which images.")
 
 
-class Training(Facts):
-    """Where the weights come from."""
+class Training(Section):
+    """The training run that made the weights."""
 
-    data: str
+    data: str = Field(description="Name of the data set or of the folder of images.")
     data_digest: Sha256
-    images: PositiveInt
+    images: PositiveInt = Field(description="Number of training images, without the held-out ones.")
     steps: int
     seed: int
     checkpoint_digest: Sha256
 
 
-class Figure(Facts):
-    """One measured number, and how it was measured."""
+class Figure(Section):
+    """A measured figure and the protocol that measured it."""
 
     value: float
     protocol: str
 
 
-class Parity(Facts):
-    """The largest differences of the graphs from their torch originals, over the golden rows."""
+class Parity(Section):
+    """The largest differences between the graphs and the torch modules that they were exported from.
+
+    They are measured on the golden rows, over several batch sizes.
+    """
 
     batch_sizes: list[PositiveInt]
-    prior: float = Field(description="Largest |Δ| / (1 + |value|) of the latents.")
-    decoder_grey_levels: int = Field(description="Largest difference of a pixel, of 255.")
-    encoder: float = Field(description="As for the prior.")
+    prior: float = Field(description="Largest |Δ| / (1 + |value|) of the prior's latents.")
+    decoder_grey_levels: int = Field(description="Largest difference of a pixel, in grey levels of 255.")
+    encoder: float = Field(description="Largest |Δ| / (1 + |value|) of the encoder's latents.")
     pruning_grey_levels: float | None = Field(
-        None, description="Mean |Δ| of reconstructions, hard-masked against soft-masked: a cost, not parity."
+        None,
+        description="What pruning costs, not an error of the export: mean |Δ| in grey levels between reconstructions "
+        "with the pruned latent space and with MaskAAE's soft mask.",
     )
 
 
-class File(Facts):
-    """What a file of the bundle must be."""
+class File(Section):
+    """The size and checksum of a file in the bundle."""
 
     bytes: int
     sha256: Sha256
 
 
-class Manifest(Facts):
-    """`manifest.json`, version 1."""
+class Manifest(Section):
+    """The content of `manifest.json`, schema version 1."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     created_by: str
@@ -123,13 +134,17 @@ class Manifest(Facts):
     precision: Literal["float32"] = "float32"
     opset: int
     ir_version: int
-    tolerance_grey_levels: int = Field(1, description="How far pixels may lie apart between execution providers.")
+    tolerance_grey_levels: int = Field(
+        1, description="Largest allowed difference of a pixel between execution providers, in grey levels."
+    )
     parity: Parity
-    digest: Sha256 = Field(description="Of the model: SHA-256 over those of prior.onnx and decoder.onnx.")
+    digest: Sha256 = Field(
+        description="Identity of the model: SHA-256 over the hexadecimal hashes of prior.onnx and decoder.onnx."
+    )
     files: dict[str, File]
 
     @model_validator(mode="after")
-    def _directions(self) -> Self:
+    def _check_directions(self) -> Self:
         for name, attribute in self.attributes.items():
             if len(attribute.direction) != self.latent.dim:
                 entries = len(attribute.direction)
@@ -138,39 +153,47 @@ class Manifest(Facts):
 
 
 def model_digest(hashes: Mapping[str, str]) -> str:
-    """SHA-256 over the hexadecimal hashes of prior.onnx and decoder.onnx, in this order."""
+    """Return the SHA-256 over the hexadecimal hashes of prior.onnx and decoder.onnx, in this order."""
     return sha256((hashes["prior.onnx"] + hashes["decoder.onnx"]).encode())
 
 
 def schema() -> dict[str, Any]:
-    """The JSON schema of `manifest.json`."""
+    """Return the JSON schema of `manifest.json`."""
     document = Manifest.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     document["title"] = "rae-serve bundle manifest, version 1"
     document["properties"]["checksum"] = {
         "type": "string",
         "pattern": "^[0-9a-f]{64}$",
-        "description": "SHA-256 of the manifest without this field, as canonical JSON.",
+        "description": "SHA-256 of the manifest without this field, written as canonical JSON.",
     }
     document["required"].append("checksum")
     return document
 
 
 def to_json(manifest: Manifest) -> str:
+    """Return the text of `manifest.json`, with its checksum."""
     document = manifest.model_dump(mode="json")
     return json.dumps(document | {"checksum": _checksum(document)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_manifest(path: Path) -> Manifest:
+    """Read and check a `manifest.json`.
+
+    Raises:
+        BundleError: The file is missing or damaged, or has another schema version.
+    """
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{path.parent} is no bundle: it has no {path.name}") from None
+        raise BundleError(f"{path.parent} is not a bundle: it has no {path.name}") from None
     except (OSError, ValueError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from None
-    version = document.get("schema_version") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or "schema_version" not in document:
+        raise BundleError(f"{path} is not a bundle's manifest: it has no schema_version")
+    version = document["schema_version"]
     if version != SCHEMA_VERSION:
-        raise BundleError(f"{path}: schema version {version!r}, where this reader knows {SCHEMA_VERSION}")
+        raise BundleError(f"{path} has schema version {version!r}; this release reads version {SCHEMA_VERSION} only")
     if document.pop("checksum", None) != _checksum(document):
         raise BundleError(f"{path} is damaged: its checksum does not match")
     try:
@@ -182,9 +205,10 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _checksum(document: Mapping[str, Any]) -> str:
-    """SHA-256 of canonical JSON: keys sorted, no spaces, UTF-8."""
+    """Return the SHA-256 of a document as canonical JSON: sorted keys, no spaces, UTF-8."""
     return sha256(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 
 def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()

@@ -1,10 +1,10 @@
-"""Noise `philox4x32-10/v1`: row i of seed s depends on (s, i) alone, to the bit, in any language.
+"""Noise `philox4x32-10/v1`: row i of seed s is a function of (s, i) only, equal to the bit in every language.
 
-Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011) turns
-(seed, row, block) into four 32-bit words, and each word becomes one standard normal through the inverse of
-the normal distribution function (Wichura, "Algorithm AS 241", 1988, PPND16). Everything after the words is
-float64 arithmetic with + − × ÷ √ alone, which IEEE 754 rounds the same everywhere; the logarithm is therefore
-written out too. `docs/noise.md` is the specification.
+The generator Philox4x32-10 (Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011,
+https://doi.org/10.1145/2063384.2063405) turns (seed, row, block) into four 32-bit words. The inverse of the normal
+distribution function (Wichura, "Algorithm AS 241", 1988, routine PPND16, https://doi.org/10.2307/2347330) turns each
+word into one standard normal. All arithmetic after the words is float64 with + − × ÷ √ only, because IEEE 754 rounds
+these the same everywhere; this is why the logarithm is implemented here too. `docs/noise.md` is the specification.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rae_serve.arrays import MAX_INTEGER, integer
 ALGORITHM: Final = "philox4x32-10/v1"
 ROUNDS: Final = 10
 
-Words = npt.NDArray[np.uint64]  # each holds one 32-bit word, with room for a product of two
+Words = npt.NDArray[np.uint64]  # one 32-bit word per element; 64 bits hold the product of two words
 Float64 = npt.NDArray[np.float64]
 
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -28,7 +28,7 @@ _SHIFT32 = np.uint64(32)
 _MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 
-# AS 241, PPND16: numerator and denominator, lowest power first.
+# AS 241, PPND16: coefficients of the numerator and the denominator, lowest power first.
 _CENTRAL = (
     (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
      4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
@@ -47,19 +47,38 @@ _LOG_SERIES = tuple(1.0 / (2 * k + 1) for k in range(11))
 
 
 def normals(seed: int, start: int, count: int, dim: int) -> npt.NDArray[np.float32]:
-    """Standard normals, float32 [count, dim]: the rows start … start + count − 1 of a seed.
+    """Return consecutive rows of a seed's noise.
 
-    Raises InvalidInput for a seed or a row outside 0 … 2⁵³−1.
+    Args:
+        seed: The seed, from 0 to 2⁵³−1.
+        start: The first row.
+        count: The number of rows.
+        dim: Numbers per row.
+
+    Returns:
+        Standard normals, float32 [count, dim]: rows start … start + count − 1.
+
+    Raises:
+        InvalidInput: The seed or a row is outside 0 … 2⁵³−1.
     """
     seed = integer("seed", seed)
     start = integer("offset", start)
     integer("offset", start + max(count, 1) - 1)
     rows = np.arange(start, start + count, dtype=np.uint64)
-    return rows_of(np.full(count, seed, np.uint64), rows, dim)
+    return rows_of_seeds(np.full(count, seed, np.uint64), rows, dim)
 
 
-def rows_of(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32]:
-    """Standard normals, float32 [N, dim], of N pairs of a seed and a row, each 0 … 2⁵³−1."""
+def rows_of_seeds(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32]:
+    """Return one row of noise for each pair of a seed and a row.
+
+    Args:
+        seeds: N seeds, each from 0 to 2⁵³−1.
+        rows: N row numbers, each from 0 to 2⁵³−1.
+        dim: Numbers per row.
+
+    Returns:
+        Standard normals, float32 [N, dim].
+    """
     blocks = -(-dim // 4)
     seed, row = np.repeat(seeds, blocks), np.repeat(rows, blocks)
     block = np.tile(np.arange(blocks, dtype=np.uint64), len(rows))
@@ -69,7 +88,11 @@ def rows_of(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32]:
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words | int, Words | int]) -> Words:
-    """Philox4x32-10 of N counters under N keys, or under one, [N, 4]; every word below 2³²."""
+    """Apply Philox4x32-10 to N counters, with N keys or with one key for all.
+
+    Returns:
+        Words below 2³², [N, 4].
+    """
     c0, c1, c2, c3 = counter
     keys = [np.asarray(k, np.uint64) for k in key]
     for round_ in range(ROUNDS):
@@ -85,7 +108,7 @@ def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words | in
 
 
 def inverse_normal(words: Words) -> Float64:
-    """Φ⁻¹((w + ½) / 2³²) of 32-bit words w, in float64; symmetric about w = 2³¹ − ½, within ±6.4."""
+    """Return Φ⁻¹((w + ½) / 2³²) for 32-bit words w: float64 within ±6.4, symmetric about w = 2³¹ − ½."""
     q = (words.astype(np.float64) - 2147483647.5) / 4294967296.0
     result = q * _ratio(_CENTRAL, 0.180625 - q * q)
     tails = np.abs(q) > 0.425
@@ -97,12 +120,12 @@ def inverse_normal(words: Words) -> Float64:
 
 
 def random_seed() -> int:
-    """A fresh seed from the operating system's randomness."""
+    """Return a new seed from the operating system's random generator."""
     return secrets.randbelow(MAX_INTEGER + 1)
 
 
 def _log_of_probability(depth: Words) -> Float64:
-    """ln((depth + ½) / 2³²), by the series of 2·artanh on [√½, √2]."""
+    """Return ln((depth + ½) / 2³²), from the power series of 2·artanh on [√½, √2]."""
     mantissa, exponent = np.frexp(2.0 * depth.astype(np.float64) + 1.0)  # mantissa in [½, 1)
     mantissa, exponent = 2.0 * mantissa, exponent - 1
     high = mantissa > _SQRT2
@@ -117,7 +140,7 @@ def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Float64
 
 
 def _polynomial(coefficients: tuple[float, ...], x: Float64) -> Float64:
-    """Horner's rule, coefficients lowest power first."""
+    """Evaluate a polynomial by Horner's rule; coefficients are lowest power first."""
     result = np.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
         result *= x

@@ -1,4 +1,4 @@
-"""Do the graphs compute what torch computed? Asked with the bundle's golden arrays, so without torch."""
+"""Parity: do the ONNX graphs compute what torch computed? The golden arrays of a bundle answer without torch."""
 
 from __future__ import annotations
 
@@ -13,35 +13,32 @@ from rae_serve.errors import BundleError
 from rae_serve.manifest import Parity
 
 BATCH_SIZES: Final = (1, 2, 7, 64)
-# float32 rounding through four layers of 1,024 stays below a tenth of this.
+# Rounding of float32 in four layers of 1,024 units stays below a tenth of this.
 LATENT_TOLERANCE: Final = 1e-4
 
 Array = npt.NDArray[Any]
 
 
 def measure(engine: Engine, golden: dict[str, Array]) -> Parity:
-    """The largest differences between the graphs and the golden arrays, over several batch sizes.
+    """Measure the largest differences between the graphs' outputs and the golden arrays, over several batch sizes.
 
-    Raises BundleError where the arrays are not those of such graphs.
+    Raises:
+        BundleError: The golden arrays do not have the shapes that the graphs need.
     """
     try:
-        return _measured(engine, golden)
+        return Parity(
+            batch_sizes=list(BATCH_SIZES),
+            prior=_largest(engine.latents, golden["noise"], golden["latent"], _relative),
+            decoder_grey_levels=int(_largest(engine.decode, golden["latent"], golden["image"], _grey_levels)),
+            encoder=_largest(engine.encode, golden["image"], golden["encoded"], _relative),
+            pruning_grey_levels=None,
+        )
     except (KeyError, ValueError) as error:
         raise BundleError(f"the golden arrays do not fit the graphs ({error})") from None
 
 
-def _measured(engine: Engine, golden: dict[str, Array]) -> Parity:
-    return Parity(
-        batch_sizes=list(BATCH_SIZES),
-        prior=_largest(engine.latents, golden["noise"], golden["latent"], _relative),
-        decoder_grey_levels=int(_largest(engine.decode, golden["latent"], golden["image"], _levels)),
-        encoder=_largest(engine.encode, golden["image"], golden["encoded"], _relative),
-        pruning_grey_levels=None,
-    )
-
-
 def check(parity: Parity, tolerance_grey_levels: int) -> None:
-    """Raise BundleError where a difference is larger than rounding explains."""
+    """Raise BundleError if a difference is too large to be caused by rounding."""
     for graph, value in (("prior", parity.prior), ("encoder", parity.encoder)):
         if not value <= LATENT_TOLERANCE:
             raise BundleError(
@@ -60,12 +57,12 @@ def _largest(
     differences = [
         difference(run(inputs[rows]), expected[rows]).max()
         for size in BATCH_SIZES
-        for rows in _slices(len(inputs), size)
+        for rows in _batches(len(inputs), size)
     ]
-    return float(np.max(differences))  # which is NaN where one of them is; Python's max is not
+    return float(np.max(differences))  # unlike Python's max, this is NaN if any difference is NaN
 
 
-def _slices(count: int, size: int) -> Iterator[slice]:
+def _batches(count: int, size: int) -> Iterator[slice]:
     return (slice(start, start + size) for start in range(0, count, size))
 
 
@@ -74,5 +71,5 @@ def _relative(actual: Array, expected: Array) -> Array:
     return difference
 
 
-def _levels(actual: Array, expected: Array) -> Array:
+def _grey_levels(actual: Array, expected: Array) -> Array:
     return np.abs(actual.astype(np.int64) - expected)

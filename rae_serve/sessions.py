@@ -1,12 +1,13 @@
-"""ONNX Runtime sessions: which device, how many threads, and one graph's run."""
+"""ONNX Runtime sessions: choose a device and a number of threads, and run a graph."""
 
 from __future__ import annotations
 
 import ctypes
 import logging
+import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,40 +19,51 @@ from rae_serve.errors import BundleError, RaeServeError
 log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
-Used = Literal["cpu", "cuda"]
+Hardware = Literal["cpu", "cuda"]  # what a Device comes to on this machine
 Rows = npt.NDArray[Any]  # [N, …]
 
 
 class Graph:
-    """One ONNX session with one input and one output: rows in, as many rows out.
+    """An ONNX session of a graph with one input and one output: N rows in, N rows out.
 
-    On CUDA every batch is padded to one of `sizes`, each run once beforehand through buffers that stay on the
-    device, since cuDNN chooses its algorithms anew for every shape it has not seen. On the CPU a batch runs
-    as it is. `threads` never show in the bits.
+    On CUDA, cuDNN selects its algorithms again for every new shape. So every batch is padded to one of a few sizes,
+    and each size runs once in advance. On the CPU, a batch runs as it is.
+
+    Args:
+        model: The ONNX file.
+        device: Where to run.
+        device_id: Index of the CUDA device; unused on the CPU.
+        threads: Threads of the CPU that one run uses; 0 means one per core. The result has the same bits for all.
+        sizes: Batch sizes on CUDA, in ascending order; the last is the largest batch. Unused on the CPU.
+
+    Raises:
+        BundleError: ONNX Runtime cannot load the graph.
+        RaeServeError: CUDA is requested and ONNX Runtime cannot use it.
     """
 
-    def __init__(self, model: bytes, device: Used, *, device_id: int, threads: int, sizes: Sequence[int]) -> None:
+    def __init__(
+        self, model: bytes, device: Hardware, *, device_id: int = 0, threads: int = 0, sizes: Sequence[int] = ()
+    ) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Threads that spin between a run's operators spare a lone picture the time to wake them; after it, they would
-        # take a core from everything else.
+        # Threads that spin start the next operator of a run sooner; after the run, they only take time from others.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device, device_id))
-        except Exception as error:  # ONNX Runtime's own, which have no common base
+        except Exception as error:  # ONNX Runtime's exceptions have no common base class
             raise BundleError(f"ONNX Runtime cannot load a graph of the bundle: {error}") from None
-        used = self._session.get_providers()
-        if device == "cuda" and used[0] != "CUDAExecutionProvider":
+        provider = self._session.get_providers()[0]
+        if device == "cuda" and provider != "CUDAExecutionProvider":
             # ONNX Runtime falls back to the CPU without an error.
-            raise RaeServeError(f"CUDA was asked for and cannot be used; ONNX Runtime took {used[0]}")
+            raise RaeServeError(f"CUDA was asked for but cannot be used; ONNX Runtime chose {provider}")
         self._input = self._session.get_inputs()[0]
         self._fixed = [FixedBatch(self._session, size, device, device_id) for size in sizes if device == "cuda"]
         if not self._fixed:
-            self(_blank(self._input, 1))  # a session's first run takes longer
+            self(_zeros(self._input, 1))  # the first run of a session takes longer
 
     def __call__(self, rows: Rows) -> Rows:
-        """The graph of these rows; on CUDA at most as many as the largest of `sizes`."""
+        """Run the graph on some rows; on CUDA, at most as many as the largest of `sizes`."""
         for batch in self._fixed:
             if len(rows) <= batch.size:
                 return batch(rows)
@@ -60,14 +72,17 @@ class Graph:
 
 
 class FixedBatch:
-    """Runs of one batch size from and to buffers that stay on the device, one run at a time. The first warms up."""
+    """Runs a session on batches of one size, with buffers that stay on the device; one run at a time.
 
-    def __init__(self, session: onnxruntime.InferenceSession, size: int, device: Used, device_id: int) -> None:
+    The constructor runs it once, so that later runs find the algorithms already selected.
+    """
+
+    def __init__(self, session: onnxruntime.InferenceSession, size: int, device: Hardware, device_id: int) -> None:
         self.size = size
         self._session = session
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         source, target = session.get_inputs()[0], session.get_outputs()[0]
-        self._rows = _blank(source, size)
+        self._rows = _zeros(source, size)
         self._source = onnxruntime.OrtValue.ortvalue_from_numpy(self._rows, device, device_id)
         self._binding = session.io_binding()
         self._binding.bind_ortvalue_input(source.name, self._source)
@@ -75,8 +90,8 @@ class FixedBatch:
         self(self._rows)
 
     def __call__(self, rows: Rows) -> Rows:
-        """The graph of at most `size` rows."""
-        with self._turn:
+        """Run the graph on at most `size` rows."""
+        with self._lock:
             self._rows[: len(rows)] = rows
             self._source.update_inplace(self._rows)
             self._session.run_with_iobinding(self._binding)
@@ -84,40 +99,113 @@ class FixedBatch:
         return result[: len(rows)]
 
 
+class CoreSharing:
+    """A graph on the CPU in two sessions: two batches side by side get half of the threads each, a lone request all.
+
+    Two batches side by side, on half of the cores each, take less time than one after the other on all cores. The
+    number of threads of a session is fixed, so there are two sessions, and the weights are in memory twice.
+
+    Args:
+        model: The ONNX file.
+        threads: Threads of a lone request; at least 2.
+        is_lone_request: Told the number of rows of a batch, returns whether they are one whole request and no other
+            request is in flight.
+    """
+
+    def __init__(self, model: bytes, *, threads: int, is_lone_request: Callable[[int], bool]) -> None:
+        self._shared = Graph(model, "cpu", threads=threads // 2)
+        self._all_cores = Graph(model, "cpu", threads=threads)
+        self._is_lone_request = is_lone_request
+
+    def __call__(self, rows: Rows) -> Rows:
+        """Run the graph on some rows."""
+        graph = self._all_cores if self._is_lone_request(len(rows)) else self._shared
+        return graph(rows)
+
+
+class Sessions:
+    """Opens the graphs of an engine: as CoreSharing on several cores, else as a single Graph.
+
+    Args:
+        device: Where to run.
+        device_id: Index of the CUDA device; unused on the CPU.
+        threads: CPU cores that a graph may use; 0 means all.
+        max_batch: The largest batch.
+        is_lone_request: See CoreSharing.
+    """
+
+    def __init__(
+        self,
+        device: Hardware,
+        *,
+        device_id: int,
+        threads: int,
+        max_batch: int,
+        is_lone_request: Callable[[int], bool],
+    ) -> None:
+        self._device = device
+        self._device_id = device_id
+        self._threads = threads or os.cpu_count() or 1
+        self._sizes = fixed_sizes(max_batch)
+        self._is_lone_request = is_lone_request
+        self._shares_cores = device == "cpu" and self._threads > 1
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches of a graph to run side by side."""
+        return 2 if self._shares_cores else 1
+
+    def open(self, model: bytes) -> Callable[[Rows], Rows]:
+        """Load an ONNX file and return the function that runs it."""
+        if self._shares_cores:
+            return CoreSharing(model, threads=self._threads, is_lone_request=self._is_lone_request)
+        return Graph(model, self._device, device_id=self._device_id, threads=self._threads, sizes=self._sizes)
+
+
 def fixed_sizes(max_batch: int) -> tuple[int, ...]:
-    """1, 4, 16, … and `max_batch`: padding costs at most three rows of four."""
+    """Return the batch sizes 1, 4, 16, … and `max_batch`: at most three quarters of a batch are padding."""
     sizes = [1]
     while sizes[-1] * 4 < max_batch:
         sizes.append(sizes[-1] * 4)
     return (*sizes, max_batch) if max_batch > 1 else (1,)
 
 
-def usable(device: Device, model: bytes, device_id: int) -> Used:
-    """The device that `device` means for a graph `model`: auto is CUDA where that can really be run there.
+def choose_hardware(device: Device, model: bytes, device_id: int) -> Hardware:
+    """Choose where to run: "auto" is CUDA if a graph of the bundle can really run there, else the CPU.
 
-    Raises RaeServeError for CUDA that is not there.
+    Args:
+        device: What the user asks for.
+        model: An ONNX file, to try CUDA with.
+        device_id: Index of the CUDA device.
+
+    Raises:
+        RaeServeError: CUDA is requested and ONNX Runtime has no CUDA.
     """
-    used = resolve(device)
-    if device == "auto" and used == "cuda":
+    hardware = resolve(device)
+    if device == "auto" and hardware == "cuda":
         try:
-            Graph(model, used, device_id=device_id, threads=1, sizes=(1,))
+            Graph(model, hardware, device_id=device_id, threads=1, sizes=(1,))
         except RaeServeError as error:
-            log.warning("there is a CUDA device, and the CPU is taken: %s", error)
+            log.warning("there is a CUDA device that cannot be used, so the CPU is used: %s", error)
             return "cpu"
-    return used
+    return hardware
 
 
-def resolve(device: Device) -> Used:
-    """The device that `device` means by what is installed. Raises RaeServeError for CUDA that is not there."""
+def resolve(device: Device) -> Hardware:
+    """Return where `device` runs, judging by what is installed. "auto" is CUDA if there is a device and a provider.
+
+    Raises:
+        RaeServeError: CUDA is requested and ONNX Runtime has no CUDA.
+    """
     if device == "auto":
         return "cuda" if cuda_devices() and _has_cuda_provider() else "cpu"
     if device == "cuda" and not _has_cuda_provider():
-        raise RaeServeError("CUDA was asked for, and this ONNX Runtime has none: install onnxruntime-gpu")
+        raise RaeServeError("CUDA was asked for, but this ONNX Runtime has no CUDA; install onnxruntime-gpu")
     return device
 
 
 def cuda_devices() -> int:
-    """How many devices the CUDA driver shows; 0 where there is no driver."""
+    """Return how many devices the CUDA driver shows; 0 without a driver."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -128,17 +216,17 @@ def cuda_devices() -> int:
     return count.value
 
 
-def _blank(source: onnxruntime.NodeArg, size: int) -> Rows:
-    """So many rows of zeros for an input."""
+def _zeros(source: onnxruntime.NodeArg, size: int) -> Rows:
+    """Return `size` rows of zeros for an input of a graph."""
     return np.zeros((size, *source.shape[1:]), np.uint8 if source.type == "tensor(uint8)" else np.float32)
 
 
-def _providers(device: Used, device_id: int) -> Sequence[str | tuple[str, dict[str, str]]]:
+def _providers(device: Hardware, device_id: int) -> Sequence[str | tuple[str, dict[str, str]]]:
     if device == "cpu":
         return ["CPUExecutionProvider"]
-    if hasattr(onnxruntime, "preload_dlls"):  # since 1.21: CUDA's libraries from their Python packages
+    if hasattr(onnxruntime, "preload_dlls"):  # since version 1.21; loads CUDA's libraries from their Python packages
         onnxruntime.preload_dlls()
-    # TF32 would round pixels away from the CPU's.
+    # TF32 rounds more coarsely: pixels would differ from the CPU's.
     cuda = {"device_id": str(device_id), "cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
     return [("CUDAExecutionProvider", cuda), "CPUExecutionProvider"]
 

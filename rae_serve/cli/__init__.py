@@ -1,1 +1,1 @@
-"""The command line, above the library."""
+"""The command line `rae-serve`."""

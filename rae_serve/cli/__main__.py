@@ -1,4 +1,4 @@
-"""The entry point of `rae-serve`: starts the commands, or says what to install where they cannot start."""
+"""The entry point of `rae-serve`: run a command, or say what to install if the extra `cli` is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rae_serve.errors import MissingExtra
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command that sys.argv names."""
     try:
         with extras.needed("cli"):
             from rae_serve.cli.main import main as run

@@ -1,4 +1,4 @@
-"""Commands on a bundle as a whole: inspect, verify, sample, attributes."""
+"""Commands on a whole bundle: inspect, verify, sample, attributes."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ import numpy as np
 import typer
 from rich.table import Table
 
-from rae_serve import attributes, bundle, files, images, labels, noise, parity
-from rae_serve.bundle import Bundle
+from rae_serve import arrays, attributes, files, images, labels, noise, parity
+from rae_serve.bundle import Bundle, annotate
 from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, print_parity, training
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
 
 app = typer.Typer()
 
-MAX_IMAGES = 1_000_000
-MAX_IN_ONE_FILE = 100_000
-_CHUNK = 1024
+_MAX_FILES = 1_000_000
+_MAX_IN_ONE_FILE = 100_000
+_CHUNK = 1024  # images that are in memory at once, for a folder
 
 
 @app.command()
 def inspect(
     bundle: BundleArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="The manifest, without its checksum.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the manifest as JSON, without its checksum.")
+    ] = False,
 ) -> None:
-    """Show what a bundle holds."""
+    """Show the facts of a bundle's manifest."""
     manifest = Bundle.load(bundle).manifest
     document = manifest.model_dump(mode="json")
     if as_json:
@@ -59,9 +61,9 @@ def inspect(
 
 @app.command()
 def verify(bundle: BundleArgument) -> None:
-    """Check a bundle's hashes, and its graphs against the golden arrays from torch."""
+    """Check the files of a bundle, and its graphs against torch."""
     loaded = Bundle.load(bundle)
-    typer.echo(f"{len(loaded.manifest.files)} files are what the manifest says")
+    typer.echo(f"{len(loaded.manifest.files)} files match the manifest")
     measured = parity.measure(Engine(loaded, device="cpu"), loaded.golden())
     parity.check(measured, loaded.manifest.tolerance_grey_levels)
     print_parity(measured)
@@ -71,26 +73,30 @@ def verify(bundle: BundleArgument) -> None:
 def sample(
     bundle: BundleArgument,
     out: Annotated[
-        Path, typer.Option(help="FILE.png (a grid where n > 1), FILE.npz, or a folder.", show_default=False)
+        Path,
+        typer.Option(
+            help="FILE.png (a grid if there are several images), FILE.npz, or a folder.", show_default=False
+        ),
     ],
-    n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images.")] = 1,
+    n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images to generate.")] = 1,
     seed: Annotated[
         int | None,
-        typer.Option(**INTEGER, help="Row i of a seed is one image.", show_default="random"),
+        typer.Option(**INTEGER, help="Seed. Each row of a seed is always the same image.", show_default="random"),
     ] = None,
-    offset: Annotated[int, typer.Option(**INTEGER, help="The first row.")] = 0,
-    temperature: Annotated[float, typer.Option(**NUMBER, help="A factor on the noise.")] = 1.0,
+    offset: Annotated[int, typer.Option(**INTEGER, help="First row of the seed.")] = 0,
+    temperature: Annotated[
+        float,
+        typer.Option(**NUMBER, help="Factor on the noise, from 0 to 10. Lower values give more typical images."),
+    ] = 1.0,
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images."""
-    limit = MAX_IN_ONE_FILE if out.suffix in (".png", ".npz") else MAX_IMAGES
-    if not 1 <= n <= limit:
-        raise InvalidInput("n", f"must be from 1 to {limit:,} for {out}, not {n}")
+    arrays.in_range("n", n, 1, _MAX_IN_ONE_FILE if out.suffix in (".png", ".npz") else _MAX_FILES, f"for {out}")
     engine = Engine(Bundle.load(bundle), device=device)
     seed = noise.random_seed() if seed is None else seed
     if out.suffix not in (".png", ".npz"):
         if out.suffix:
-            raise InvalidInput("--out", f"must end in .png or .npz, or be a folder's name, not {out}")
+            raise InvalidInput("--out", f"must end in .png or .npz, or be the name of a folder, not {out}")
         with files.new_folder(out) as folder:
             for start in range(offset, offset + n, _CHUNK):
                 count = min(_CHUNK, offset + n - start)
@@ -110,23 +116,28 @@ def sample(
 
 @app.command("attributes")
 def find_attributes(
-    path: BundleArgument,
+    bundle: BundleArgument,
     data: Annotated[
         str,
-        typer.Option(help="A folder of class folders, of pictures (with --labels), or a data set's name."),
+        typer.Option(
+            help="Folder with one subfolder per class, folder of pictures (with --labels), or name of a data set.",
+            show_default=False,
+        ),
     ],
     table: Annotated[
-        Path | None, typer.Option("--labels", help="CSV of file names and 0/1 columns, or CelebA's table.")
+        Path | None,
+        typer.Option("--labels", help="Table of attributes: CSV of file names and 0/1 columns, or CelebA's list."),
     ] = None,
     method: Annotated[
-        Literal["difference", "linear"], typer.Option(help="Of the class means, or a classifier's normal.")
+        Literal["difference", "linear"],
+        typer.Option(help="difference: of the class means. linear: normal of a linear classifier."),
     ] = "difference",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find the directions of attributes in labelled data, and keep them in the bundle."""
-    loaded = Bundle.load(path)
+    """Find directions of attributes, and store them in the bundle."""
+    loaded = Bundle.load(bundle)
     known_as = loaded.manifest.training.data
     labelled = labels.read(data, table, known_as, lambda: training("data.labels"))
     found = attributes.find(Engine(loaded, device=device), labelled, method)
-    bundle.annotate(loaded, attributes=loaded.manifest.attributes | found)
-    typer.echo(f"{path}: {len(found)} attributes: {', '.join(found)}")
+    annotate(loaded, attributes=loaded.manifest.attributes | found)
+    typer.echo(f"{bundle}: found {len(found)} attributes: {', '.join(found)}")

@@ -1,4 +1,4 @@
-"""What the commands share: arguments and options, numbers on the command line, and modules that need torch."""
+"""Parts that several commands share: arguments, options, number parsing, and the import of `training`."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ console: Final = Console()
 Number = TypeVar("Number")
 
 
-def integer(text: str) -> int:
+def _integer(text: str) -> int:
     return _parsed(int, text, "an integer")
 
 
-def number(text: str) -> float:
+def _number(text: str) -> float:
     return _parsed(float, text, "a number")
 
 
@@ -32,29 +32,28 @@ def _parsed(kind: Callable[[str], Number], text: str, wanted: str) -> Number:
         raise typer.BadParameter(f"must be {wanted}, not {text!r}") from None
 
 
-INTEGER: dict[str, Any] = {"parser": integer, "metavar": "N"}
-
-
-NUMBER: dict[str, Any] = {"parser": number, "metavar": "X"}
-
-
-DeviceOption = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")]
-
-
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle's folder.", show_default=False)]
+# Options that hold numbers. Typer's own parsers do not print the wrong value as this project does.
+INTEGER: dict[str, Any] = {"parser": _integer, "metavar": "N"}
+NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.", show_default=False)]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run. auto: CUDA if it can be used, else the CPU.")
+]
 
 
 def print_parity(measured: Parity) -> None:
+    """Print how far the graphs are from their torch originals."""
     typer.echo(
-        f"against torch: prior {measured.prior:.1e}, encoder {measured.encoder:.1e} (relative), "
+        f"differences from torch: prior {measured.prior:.1e}, encoder {measured.encoder:.1e} (relative), "
         f"decoder {measured.decoder_grey_levels} grey levels"
     )
 
 
 def training(module: str) -> Any:
-    """Import a module of `training`, which needs torch.
+    """Import a module of `training`, which needs the extra `train`.
 
-    Raises MissingExtra, which says how to install what is missing.
+    Raises:
+        MissingExtra: A package of the extra is not installed.
     """
     with extras.needed("train"):
         return importlib.import_module(f"training.{module}")

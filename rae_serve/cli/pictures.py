@@ -1,4 +1,4 @@
-"""Commands that put a bundle to work on pictures and latents."""
+"""Commands that use a bundle on pictures and latents: encode, decode, reconstruct, interpolate, edit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import typer
 
 from rae_serve import files, images
-from rae_serve.arrays import Latents, Pixels
+from rae_serve.arrays import Latents, Pixels, at_most, in_range
 from rae_serve.bundle import Bundle
 from rae_serve.cli.common import BundleArgument, DeviceOption
 from rae_serve.engine import Engine
@@ -21,23 +21,26 @@ from rae_serve.preprocessing import read_picture
 
 app = typer.Typer()
 
-PicturesArgument = Annotated[list[Path], typer.Argument(help="Picture files.", show_default=False)]
-OutOption = Annotated[Path, typer.Option(help="FILE.png, .webp, .jpeg, .gif or .npy.", show_default=False)]
-_POINT = "SEED:ROW, a picture file, or a .npy file of one latent."
+PicturesArgument = Annotated[
+    list[Path], typer.Argument(metavar="PICTURE", help="Picture files of any size.", show_default=False)
+]
+OutOption = Annotated[Path, typer.Option(help="Output: FILE.png, .webp, .jpeg, .gif or .npy.", show_default=False)]
+_POINT = "SEED:ROW, a picture file, or a .npy file with one latent."
+_MAX_STEPS = 10_000
 
 
 @app.command()
 def encode(
-    path: BundleArgument,
+    bundle: BundleArgument,
     pictures: PicturesArgument,
-    out: Annotated[Path, typer.Option(help="FILE.npy or FILE.json.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Output: FILE.npy or FILE.json.", show_default=False)],
     device: DeviceOption = "auto",
 ) -> None:
-    """Encode pictures to latents, float32 [N, latent_dim]."""
-    engine = Engine(Bundle.load(path), device=device)
+    """Encode pictures to latents."""
+    engine = Engine(Bundle.load(bundle), device=device)
     if out.suffix not in (".npy", ".json"):
         raise InvalidInput("--out", f"must end in .npy or .json, not {out}")
-    codes = engine.encode(_read(pictures, engine))
+    codes = engine.encode(_read_pictures(pictures, engine))
     if out.suffix == ".npy":
         files.write(out, images.encode_npy(codes))
     else:
@@ -48,108 +51,123 @@ def encode(
 
 @app.command()
 def decode(
-    path: BundleArgument,
-    latents: Annotated[Path, typer.Argument(help="A .npy file of [N, latent_dim].", show_default=False)],
+    bundle: BundleArgument,
+    latents: Annotated[
+        Path, typer.Argument(metavar="LATENTS", help=".npy file of latents [N, latent_dim].", show_default=False)
+    ],
     out: OutOption,
     device: DeviceOption = "auto",
 ) -> None:
-    """Make images of latents."""
-    engine = Engine(Bundle.load(path), device=device)
-    _write(out, engine.decode(_array(latents)), None)
+    """Decode latents to images."""
+    engine = Engine(Bundle.load(bundle), device=device)
+    _write(out, engine.decode(_read_array(latents)), None)
 
 
 @app.command()
 def reconstruct(
-    path: BundleArgument, pictures: PicturesArgument, out: OutOption, device: DeviceOption = "auto"
+    bundle: BundleArgument, pictures: PicturesArgument, out: OutOption, device: DeviceOption = "auto"
 ) -> None:
-    """Encode pictures and decode them again."""
-    engine = Engine(Bundle.load(path), device=device)
-    _write(out, engine.reconstruct(_read(pictures, engine)), None)
+    """Encode pictures, and decode their latents to images."""
+    engine = Engine(Bundle.load(bundle), device=device)
+    _write(out, engine.reconstruct(_read_pictures(pictures, engine)), None)
 
 
 @app.command()
 def interpolate(
-    path: BundleArgument,
-    start: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
-    end: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
+    bundle: BundleArgument,
+    start: Annotated[str, typer.Argument(metavar="START", help=f"First point: {_POINT}", show_default=False)],
+    end: Annotated[str, typer.Argument(metavar="END", help="Last point, of the same kinds.", show_default=False)],
     out: OutOption,
-    steps: Annotated[int, typer.Option(help="How many images, both ends included.")] = 8,
-    space: Annotated[Literal["latent", "noise"], typer.Option(help="noise: of two seeds.")] = "latent",
-    way: Annotated[Literal["linear", "spherical"], typer.Option("--path", help="A line or an arc.")] = "linear",
+    steps: Annotated[int, typer.Option(help="How many images to generate, both ends included.")] = 8,
+    space: Annotated[
+        Literal["latent", "noise"], typer.Option(help="Interpolate latents, or the noise of two SEED:ROW points.")
+    ] = "latent",
+    line: Annotated[
+        Literal["linear", "spherical"], typer.Option("--path", help="linear: a straight line. spherical: an arc.")
+    ] = "linear",
     device: DeviceOption = "auto",
 ) -> None:
-    """Make images on the way between two points."""
-    engine = Engine(Bundle.load(path), device=device)
-    _limited("steps", steps)
-    find = _noise if space == "noise" else _latent
-    a, b = find(engine, start), find(engine, end)
-    _write(out, engine.interpolate(a, b, steps, space=space, path=way), steps)
+    """Generate images between two points."""
+    engine = Engine(Bundle.load(bundle), device=device)
+    in_range("steps", steps, 1, _MAX_STEPS)
+    read_point = _noise if space == "noise" else _latent
+    first, last = read_point(engine, start), read_point(engine, end)
+    _write(out, engine.interpolate(first, last, steps, space=space, path=line), steps)
 
 
 @app.command()
 def edit(
-    path: BundleArgument,
-    point: Annotated[str, typer.Argument(help=_POINT, show_default=False)],
-    attribute: Annotated[str, typer.Option(help="One that inspect lists.", show_default=False)],
+    bundle: BundleArgument,
+    point: Annotated[str, typer.Argument(metavar="POINT", help=_POINT, show_default=False)],
+    attribute: Annotated[
+        str, typer.Option(help="Name of an attribute; `rae-serve inspect` lists them.", show_default=False)
+    ],
     out: OutOption,
     strength: Annotated[
-        list[float] | None, typer.Option(help="In distances between the classes; repeatable.", show_default="-1 0 1")
+        list[float] | None,
+        typer.Option(
+            help="How far to move: 1 is the distance between images with and without the attribute. Repeatable.",
+            show_default="-1 0 1",
+        ),
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Make images of a point with more, or less, of an attribute."""
-    engine = Engine(Bundle.load(path), device=device)
+    """Generate images of a point with more or less of an attribute."""
+    engine = Engine(Bundle.load(bundle), device=device)
     strengths = strength or [-1.0, 0.0, 1.0]
-    _limited("strength", len(strengths))
+    at_most("strength", len(strengths), _MAX_STEPS, "values")
     _write(out, engine.edit([_latent(engine, point)], attribute, strengths), len(strengths))
 
 
 def _latent(engine: Engine, point: str) -> Any:
-    """The latent [latent_dim] that a word on the command line means."""
-    if _seed(point):
+    """Return the latent [latent_dim] of a point on the command line."""
+    if _seed_and_row(point):
         return engine.latents(_noise(engine, point)[None])[0]
     file = Path(point)
     if file.suffix == ".npy":
-        row = np.squeeze(_array(file))
+        row = np.squeeze(_read_array(file))
         if row.ndim != 1:
-            raise InvalidInput(point, f"must hold one latent, not {list(row.shape)}")
+            raise InvalidInput(point, f"must hold one latent, not an array of shape {list(row.shape)}")
         return row
-    return engine.encode(_read([file], engine))[0]
+    return engine.encode(_read_pictures([file], engine))[0]
 
 
 def _noise(engine: Engine, point: str) -> Any:
-    seed = _seed(point)
-    if seed is None:
-        raise InvalidInput(point, "must be SEED:ROW: only seeds have a noise; use --space latent for this point")
-    return engine.noise(1, seed=seed[0], offset=seed[1])[0]
+    """Return the noise [noise_dim] of a point on the command line, which must be SEED:ROW."""
+    found = _seed_and_row(point)
+    if found is None:
+        raise InvalidInput(point, "must be SEED:ROW, because other points have no noise; or use --space latent")
+    seed, row = found
+    return engine.noise(1, seed=seed, offset=row)[0]
 
 
-def _seed(point: str) -> tuple[int, int] | None:
+def _seed_and_row(point: str) -> tuple[int, int] | None:
     seed, _, row = point.partition(":")
     return (int(seed), int(row or 0)) if seed.isdecimal() and (row or "0").isdecimal() else None
 
 
-def _read(pictures: list[Path], engine: Engine) -> Pixels:
+def _read_pictures(pictures: list[Path], engine: Engine) -> Pixels:
     return np.stack([engine.manifest.image(read_picture(file.read_bytes(), str(file))) for file in pictures])
 
 
-def _array(file: Path) -> Latents:
+def _read_array(file: Path) -> Latents:
     try:
         loaded = np.load(io.BytesIO(file.read_bytes()), allow_pickle=False)
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidInput(str(file), f"is no readable .npy file ({error})") from None
+        raise InvalidInput(str(file), f"is not a readable .npy file ({error})") from None
     if not isinstance(loaded, np.ndarray):
         raise InvalidInput(str(file), "must be a .npy file of one array")
     return loaded
 
 
-def _limited(name: str, count: int) -> None:
-    if not 1 <= count <= 10_000:
-        raise InvalidInput(name, f"must be from 1 to 10000, not {count}")
-
-
 def _write(out: Path, pixels: Pixels, columns: int | None) -> None:
-    """Images as one picture (in `columns`, or nearly square), an animation, or an array."""
+    """Write images as a grid, an animation or an array, by the suffix of `out`.
+
+    Args:
+        out: The file.
+        pixels: Images [N, H, W, C].
+        columns: Columns of the grid; None makes the grid nearly square.
+    """
     encoding: Any = {".jpg": "jpeg"}.get(out.suffix, out.suffix[1:])
     match encoding:
         case "png" | "webp" | "jpeg":

@@ -1,4 +1,4 @@
-"""Commands that need torch: train, recipes, export, evaluate, study."""
+"""Commands that need the extra `train`: train, recipes, export, evaluate, study."""
 
 from __future__ import annotations
 
@@ -12,34 +12,42 @@ from rae_serve.cli.common import INTEGER, NUMBER, DeviceOption, console, print_p
 
 app = typer.Typer()
 
-RunArgument = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
-_RECIPES = "the recipe's"  # where a recipe has the default
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
+_FROM_RECIPE = "from the recipe"
 _STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, or a .toml file.", show_default=False)],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a .toml file.", show_default=False)
+    ],
     data: Annotated[
         str | None,
-        typer.Option(help="A data set's name, a folder of images, or a .npy/.npz file.", show_default=_RECIPES),
+        typer.Option(help="Name of a data set, folder of images, or .npy or .npz file.", show_default=_FROM_RECIPE),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE")] = None,
     steps: Annotated[
         int | None,
-        typer.Option(**INTEGER, help="How many joint steps; prior_steps, a key, come after.", show_default=_RECIPES),
+        typer.Option(
+            **INTEGER,
+            help="Joint training steps. The key prior_steps sets how many steps of the prior follow.",
+            show_default=_FROM_RECIPE,
+        ),
     ] = None,
-    minutes: Annotated[float | None, typer.Option(**NUMBER, help="A time budget.", show_default="none")] = None,
+    minutes: Annotated[
+        float | None, typer.Option(**NUMBER, help="Stop after this many minutes.", show_default="no limit")
+    ] = None,
     seed: Annotated[
         int | None,
-        typer.Option(**INTEGER, help="Of everything random.", show_default=_RECIPES),
+        typer.Option(**INTEGER, help="Seed of all random numbers.", show_default=_FROM_RECIPE),
     ] = None,
     device: DeviceOption = "auto",
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any key of the recipe; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe. Repeatable."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run where it stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
 ) -> None:
     """Train a model by a recipe."""
     named = {"steps": steps, "minutes": minutes, "seed": seed}
@@ -73,12 +81,18 @@ def recipes(
 @app.command()
 def export(
     run: RunArgument,
-    out: Annotated[Path | None, typer.Option(help="The bundle's folder.", show_default="bundles/RUN")] = None,
-    fused: Annotated[bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one.")] = False,
-    best: Annotated[bool, typer.Option("--best", help="The joint checkpoint of least held-out error.")] = False,
-    no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that a mask closed.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", show_default="bundles/RUN")] = None,
+    fused: Annotated[
+        bool, typer.Option("--fused", help="Add generator.onnx, which is prior and decoder in one graph.")
+    ] = False,
+    best: Annotated[
+        bool, typer.Option("--best", help="Export the joint checkpoint with the least error on held-out images.")
+    ] = False,
+    no_prune: Annotated[
+        bool, typer.Option("--no-prune", help="Keep the latent dimensions that the mask closed.")
+    ] = False,
 ) -> None:
-    """Export a run's model to a bundle of ONNX graphs."""
+    """Export the model of a run to a bundle of ONNX graphs."""
     target = out or Path("bundles") / run.resolve().name
     loaded = training("runs").Run.open(run)
     bundle = training("export.bundle").export(loaded, target, fused=fused, prune=not no_prune, best=best)
@@ -88,32 +102,44 @@ def export(
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A run's or a bundle's folder.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a run or a bundle.", show_default=False)],
     data: Annotated[
-        str | None, typer.Option(help="The data set it was trained on.", show_default="as in training")
+        str | None, typer.Option(help="The data that the model was trained on.", show_default="as in training")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Some of them, with commas between.", show_default="all but authors-protocol")
+        str | None,
+        typer.Option(help="Metrics to measure, separated by commas.", show_default="all but authors-protocol"),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The folder to write.", show_default="evaluations/NAME")] = None,
-    n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="At most so many images of each kind.")] = 10_000,
-    seed: Annotated[int, typer.Option(**INTEGER, help="Of the generated images.")] = 0,
-    network: Annotated[Literal["cifar10", "inception"], typer.Option(help="Which features compare.")] = "cifar10",
-    weights: Annotated[Path | None, typer.Option(help="Inception's file.", show_default="fetched")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="evaluations/NAME")] = None,
+    n: Annotated[
+        int, typer.Option("-n", "--n", **INTEGER, help="Most images of each kind: training, held-out, generated, …")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(**INTEGER, help="Seed of the generated images.")] = 0,
+    network: Annotated[
+        Literal["cifar10", "inception"], typer.Option(help="Network whose features the metrics compare.")
+    ] = "cifar10",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights file of the Inception network.", show_default="downloaded")
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Measure a model, and write its figures and a report for people."""
+    """Measure a model, and write its figures and an HTML report."""
     commands = training("evaluation.commands")
     commands.evaluate(model, data, metrics, out, n, seed, network, weights, device)
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help=_STUDIES, show_default=False)],
-    out: Annotated[Path, typer.Option(help="The folder to write, and to go on in.", show_default=False)],
-    data: Annotated[str | None, typer.Option(help="A data set with test images.", show_default="the study's")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Minutes instead of an hour, on the small digits.")] = False,
+    name: Annotated[str, typer.Argument(metavar="STUDY", help=_STUDIES, show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder of the results. An interrupted study continues in its folder.", show_default=False),
+    ],
+    data: Annotated[
+        str | None, typer.Option(help="Data set with test images.", show_default="depends on the study")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Use the small digits: minutes instead of an hour.")] = False,
     device: DeviceOption = "auto",
 ) -> None:
-    """Do a published figure again: data, pictures and a page; restartable."""
+    """Reproduce a published figure: its data, pictures and a page."""
     training("studies.commands").study(name, data, out, quick, device)

@@ -176,13 +176,13 @@ def test_data_that_cannot_be(engine, folder, tmp_path):
         labels.from_folders(tmp_path)
     found = labels.from_folders(folder)
     one = labels.Labelled("data", found.images, ["all"], np.ones((len(found.has), 1), bool))
-    with pytest.raises(InvalidInput, match="'all': 120 readable images have it and 0 have not"):
+    with pytest.raises(InvalidInput, match="'all': 120 readable images have it and 0 do not"):
         attributes.find(engine, one, "difference")
     (tmp_path / "text.png").write_text("no picture")
     broken = labels.Labelled(
         "data", [tmp_path / "text.png"] * 200 + found.images, found.names, np.ones((320, 2), bool)
     )
-    with pytest.raises(InvalidInput, match="200 of 320 files are no images"):
+    with pytest.raises(InvalidInput, match="200 of 320 files are no readable pictures"):
         attributes.find(engine, broken, "difference")
 
 

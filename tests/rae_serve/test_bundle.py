@@ -47,6 +47,10 @@ def test_no_bundle_and_another_version(copy, tmp_path):
     (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 2}))
     with pytest.raises(BundleError, match="schema version 2"):
         Bundle.load(copy)
+    for other in ({"name": "a web app"}, []):  # another program's manifest.json
+        (copy / "manifest.json").write_text(json.dumps(other))
+        with pytest.raises(BundleError, match=r"manifest\.json is not a bundle's manifest: it has no schema_version"):
+            Bundle.load(copy)
 
 
 def test_a_file_outside_the_bundle_is_never_read(bundle, tmp_path):

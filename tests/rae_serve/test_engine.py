@@ -11,6 +11,7 @@ import pytest
 
 from rae_serve import interpolation as paths
 from rae_serve import noise, parity, sessions
+from rae_serve.batching import MicroBatcher
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
@@ -34,9 +35,12 @@ def test_pixels_are_the_same_whatever_runs_beside_them(bundle):
     engine.close()
 
 
-def test_a_request_alone_has_all_threads_and_several_share_them(bundle, monkeypatch):
-    ran: list[tuple[int, int]] = []  # threads and rows
+@pytest.fixture
+def graph_runs(monkeypatch):
+    """The threads and rows of every run of a graph, except for warm-up; and an event that lets the runs go on."""
+    runs: list[tuple[int, int]] = []
     go = threading.Event()
+    go.set()
 
     class Recorder(Graph):
         def __init__(self, model, device, *, threads, **options):
@@ -46,11 +50,17 @@ def test_a_request_alone_has_all_threads_and_several_share_them(bundle, monkeypa
 
         def __call__(self, rows):
             if self.threads:
-                ran.append((self.threads, len(rows)))
+                runs.append((self.threads, len(rows)))
                 assert go.wait(10)
             return super().__call__(rows)
 
-    monkeypatch.setattr("rae_serve.engine.Graph", Recorder)
+    monkeypatch.setattr("rae_serve.sessions.Graph", Recorder)
+    return runs, go
+
+
+def test_a_request_alone_has_all_threads_and_several_share_them(bundle, graph_runs):
+    ran, go = graph_runs
+    go.clear()
     engine = Engine(bundle, device="cpu", threads=4)
     first = engine.submit_decode(np.zeros((3, 8)))
     while not ran:
@@ -62,12 +72,12 @@ def test_a_request_alone_has_all_threads_and_several_share_them(bundle, monkeypa
     first.result(10)
     second.result(10)
     assert ran == [(4, 3), (2, 2)]
-    while engine._under_way:
+    while engine._in_flight._requests:
         pass
     ran.clear()
     engine.sample(3, seed=1)
     assert ran == [(4, 3), (4, 3)]
-    while engine._under_way:
+    while engine._in_flight._requests:
         pass
     ran.clear()
     engine.decode(np.zeros((40, 8)))  # its own batches run side by side
@@ -162,7 +172,7 @@ def test_auto_takes_the_cpu_where_cuda_is_there_by_its_driver_alone(bundle, engi
     monkeypatch.setattr(sessions, "_has_cuda_provider", lambda: True)
     auto = Engine(bundle, device="auto")
     assert auto.device == "cpu"
-    assert "the CPU is taken" in caplog.text
+    assert "the CPU is used" in caplog.text
     assert np.array_equal(auto.sample(2, seed=1), engine.sample(2, seed=1))
 
 
@@ -227,9 +237,61 @@ def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, mo
         engine.submit_sample(3, seed=1)
     monkeypatch.setattr(engine._decoder, "_waiting", 4)
     with monkeypatch.context() as busy:  # rows on their way to the decoder count as well
-        busy.setattr(engine._draws, "_waiting", 4)
+        busy.setattr(engine._seeded_prior, "_waiting", 4)
         with pytest.raises(Overloaded, match="4 rows are waiting"):
             engine.submit_sample(3, seed=1)
     assert engine.submit_sample(2, seed=1).result(10).shape == (2, 8, 8, 1)
     monkeypatch.undo()
     engine.close()
+
+
+@pytest.mark.parametrize("verb", ["sample", "latents", "decode", "encode"])
+def test_a_request_is_in_flight_before_its_batch_runs(bundle, graph_runs, monkeypatch, verb):
+    """The worst interleaving: every batch finishes before `submit` returns."""
+    submit = MicroBatcher.submit
+
+    def slow(self, *arguments, **options):
+        future = submit(self, *arguments, **options)
+        future.exception(10)
+        return future
+
+    monkeypatch.setattr(MicroBatcher, "submit", slow)
+    engine = Engine(bundle, device="cpu", threads=4)
+    request = {
+        "sample": lambda: engine.sample(3, seed=1),
+        "latents": lambda: engine.latents(np.zeros((3, 8))),
+        "decode": lambda: engine.decode(np.zeros((3, 8))),
+        "encode": lambda: engine.encode(np.zeros((3, 8, 8, 1), np.uint8)),
+    }[verb]
+    request()
+    assert set(graph_runs[0]) == {(4, 3)}
+    assert engine._in_flight._requests == []
+    engine.close()
+
+
+def test_a_refused_request_is_not_in_flight(bundle, monkeypatch):
+    engine = Engine(bundle, device="cpu", max_waiting=10)
+    for batcher in (engine._seeded_prior, engine._prior, engine._decoder, engine._encoder):
+        monkeypatch.setattr(batcher, "_waiting", 9)
+    for request in (
+        lambda: engine.submit_sample(2, seed=1),
+        lambda: engine.submit_latents(np.zeros((2, 8))),
+        lambda: engine.submit_decode(np.zeros((2, 8))),
+        lambda: engine.submit_encode(np.zeros((2, 8, 8, 1), np.uint8)),
+    ):
+        with pytest.raises(Overloaded):
+            request()
+    monkeypatch.setattr(engine._decoder, "_waiting", 0)  # the prior refuses what the decoder would take
+    with pytest.raises(Overloaded):
+        engine.submit_sample(2, seed=1)
+    assert engine._in_flight._requests == []
+    monkeypatch.undo()
+    engine.close()
+
+
+def test_no_request_stays_in_flight_after_many_threads(bundle):
+    engine = Engine(bundle, device="cpu", threads=2, max_batch=8)
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(lambda i: engine.sample(1 + i % 20, seed=1, offset=i), range(200)))
+    engine.close()  # ends the threads that settle the futures
+    assert engine._in_flight._requests == []

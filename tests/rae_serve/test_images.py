@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from rae_serve import images
 from rae_serve.errors import InvalidInput
-from rae_serve.preprocessing import Preprocessing, read_picture
+from rae_serve.preprocessing import Preprocessing, read_picture, upright_size
 
 
 def png(picture: Image.Image) -> bytes:
@@ -94,7 +94,7 @@ def test_every_size_can_be_prepared(crop):
 
 @pytest.mark.parametrize("data", [b"", b"no picture", png(ramp(64, 64))[:-40], png(ramp(64, 64))[:60]])
 def test_what_is_no_whole_picture_is_refused(data):
-    with pytest.raises(InvalidInput, match=r"^photo: is no readable picture"):
+    with pytest.raises(InvalidInput, match=r"^photo: is not a readable picture"):
         read_picture(data, "photo")
 
 
@@ -125,7 +125,7 @@ def test_a_size_is_that_of_the_picture_as_it_was_held(orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     Image.new("L", (12, 8)).save(buffer, "JPEG", exif=exif)
-    assert images.upright_size(Image.open(buffer)) == ((12, 8) if orientation in (1, 3) else (8, 12))
+    assert upright_size(Image.open(buffer)) == ((12, 8) if orientation in (1, 3) else (8, 12))
 
 
 def test_a_picture_beyond_the_limit_is_refused_by_its_header():

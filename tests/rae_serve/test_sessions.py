@@ -51,6 +51,30 @@ def test_threads_never_show_in_the_bits(shipped, graph):
         assert np.array_equal(one(rows), np.concatenate([several(row[None]) for row in rows]))
 
 
+@pytest.mark.parametrize("graph", ["prior", "decoder", "encoder"])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_a_lone_request_has_the_same_bits_as_several(bundle, monkeypatch, graph, threads):
+    opened: list[int] = []
+
+    class Counted(sessions.Graph):
+        def __init__(self, model, device, *, threads, **options):
+            opened.append(threads)
+            super().__init__(model, device, threads=threads, **options)
+
+    monkeypatch.setattr(sessions, "Graph", Counted)
+    alone, asked = True, []
+    choice = sessions.Sessions(
+        "cpu", device_id=0, threads=threads, max_batch=8, is_lone_request=lambda rows: asked.append(rows) or alone
+    )
+    run = choice.open(bundle.graph(graph))
+    shape, dtype = (bundle.manifest.image.shape, np.uint8) if graph == "encoder" else ((8,), np.float32)
+    rows = np.random.default_rng(0).integers(0, 3, (5, *shape)).astype(dtype)
+    expected, alone = run(rows), False
+    assert np.array_equal(run(rows), expected)
+    assert choice.batches_at_once == len(opened)
+    assert (sorted(opened), asked) == (([1], []) if threads == 1 else ([2, 4], [5, 5]))
+
+
 @pytest.mark.gpu
 def test_every_size_is_padded_on_cuda(bundle):
     graph = sessions.Graph(bundle.graph("decoder"), "cuda", device_id=0, threads=0, sizes=(1, 4, 16))

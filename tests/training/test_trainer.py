@@ -108,7 +108,12 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
     eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9"
-    command = [sys.executable, "-c", f"{eager}; from rae_serve.cli.__main__ import main; main()", *words]  # a checkpoint after every step
+    command = [
+        sys.executable,
+        "-c",
+        f"{eager}; from rae_serve.cli.__main__ import main; main()",
+        *words,
+    ]  # a checkpoint after every step
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     moments = random.Random(0)
@@ -209,7 +214,7 @@ def test_skipped_files_are_listed_in_the_run(tmp_path, capsys):
     (images / "holiday [draft].txt").write_text("no picture")
     keys = ["steps=1", "prior_steps=1", "filters=2", "hidden=8", "latent_dim=4", *TINY]
     commands.train("flexae-folder", keys, str(images), tmp_path / "run", "cpu", False)
-    assert "holiday [draft].txt: is no readable picture" in capsys.readouterr().err
+    assert "holiday [draft].txt: is not a readable picture" in capsys.readouterr().err
     (line,) = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
     assert line.startswith(f"{images / 'holiday [draft].txt'}: ")
 

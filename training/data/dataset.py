@@ -13,6 +13,7 @@ from PIL import Image
 
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.images import to_picture
 from rae_serve.preprocessing import Preprocessing, upright_size
 from training.data import sources
 from training.data.batches import Index
@@ -151,15 +152,11 @@ def _header(path: Path) -> tuple[int, int, str] | None:
 def _preprocess(raw: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Preprocess the images of an array. Return the array itself if the preprocessing changes nothing."""
     height, width, channels = raw.shape[1:]
-    if channels == preprocessing.shape[2] and preprocessing.keeps(width, height):
+    if channels == preprocessing.shape[2] and preprocessing.keeps_size(width, height):
         return raw
     images = np.empty((len(raw), *preprocessing.shape), np.uint8)
     with ThreadPoolExecutor() as threads:
-        prepared = threads.map(lambda image: preprocessing(_picture(image)), raw)
+        prepared = threads.map(lambda image: preprocessing(to_picture(image)), raw)
         for row, image in enumerate(with_progress(prepared, len(raw), "preparing")):
             images[row] = image
     return images
-
-
-def _picture(image: Pixels) -> Image.Image:
-    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rae_serve import images
+from rae_serve import extras, images
 
 
 def test_recipes_are_listed(command):
@@ -66,7 +67,7 @@ def test_samples_are_the_same_in_every_file(command, bundle, engine, tmp_path):
         (["train", "flexae-digits", "--resume"], "no run"),
         (["export", "nothing"], "no run"),
         (["inspect", "nothing"], "no bundle"),
-        (["verify", "."], "is no bundle"),
+        (["verify", "."], "is not a bundle"),
         (["frobnicate"], "frobnicate"),
         (["sample", "x"], "--out"),
     ],
@@ -122,4 +123,35 @@ def test_training_without_torch_says_how_to_install_it(fails, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(extras, "_origin", dict)  # installed from an index
     fails(["train", "flexae-digits"], "torch", "pip install 'rae-serve[train]'")
+
+
+def test_help_lists_the_commands_from_training_to_use(command):
+    out = command("--help")[1]
+    listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
+    in_order = (
+        "train recipes export evaluate study inspect verify sample attributes "
+        "encode decode reconstruct interpolate edit"
+    )
+    assert listed == in_order.split()
+    for name in listed:
+        status, out, err = command(name, "--help")
+        assert (status, err) == (0, "")
+        assert f"rae-serve {name}" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["interpolate", "1:0", "1:1", "--steps", 0], "steps: must be from 1 to 10000, not 0"),
+        (["interpolate", "1:0", "1:1", "--steps", 10_001], "steps: must be from 1 to 10000, not 10001"),
+        (["interpolate", "1:0", "x.png", "--space", "noise"], "x.png: must be SEED:ROW"),
+        (["decode", "__file__"], "is not a readable .npy file"),
+    ],
+)
+def test_walks_that_cannot_be(fails, bundle, tmp_path, monkeypatch, words, text):
+    monkeypatch.chdir(tmp_path)
+    verb, *rest = (__file__ if word == "__file__" else word for word in words)
+    fails([verb, bundle.path, *rest, "--out", "x.png"], text)
+    assert list(tmp_path.iterdir()) == []

@@ -214,4 +214,4 @@ def test_what_goes_wrong_is_said(page, server):
     page.get_by_label("A picture file").set_input_files(
         {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
     )
-    page.get_by_role("status").get_by_text("no readable picture").wait_for()
+    page.get_by_role("status").get_by_text("not a readable picture").wait_for()

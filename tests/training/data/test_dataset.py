@@ -132,7 +132,7 @@ def test_a_folder_of_mostly_no_images_fails(tmp_path):
     for i in range(3):
         (tmp_path / f"{i}.txt").write_text("x")
     with pytest.raises(
-        InvalidInput, match=r"3 of 5 files cannot be read as images, such as .*0\.txt: is no readable picture"
+        InvalidInput, match=r"3 of 5 files cannot be read as images, such as .*0\.txt: is not a readable picture"
     ):
         data.load(str(tmp_path), "folder", shape={})
 
@@ -150,7 +150,7 @@ def test_a_truncated_image_is_skipped(tmp_path):
     whole = (tmp_path / "001.png").read_bytes()
     (tmp_path / "001.png").write_bytes(whole[: len(whole) // 2])
     (skipped,) = data.load(str(tmp_path), "folder", shape={}).skipped
-    assert skipped.startswith(f"{tmp_path / '001.png'}: is no readable picture")
+    assert skipped.startswith(f"{tmp_path / '001.png'}: is not a readable picture")
 
 
 @pytest.mark.parametrize(

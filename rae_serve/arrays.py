@@ -29,6 +29,34 @@ def integer(field: str, value: Any) -> int:
     return number
 
 
+def at_most(field: str, count: int, limit: int, what: str = "") -> None:
+    """Raise InvalidInput if a request asks for more than the limit allows.
+
+    Args:
+        field: Name of the input, for the error.
+        count: How many the caller asks for.
+        limit: The largest count that is allowed.
+        what: Plural noun for the things counted, such as "rows"; left out of the message if empty.
+    """
+    if count > limit:
+        raise InvalidInput(field, f"must be at most {limit}{' ' + what if what else ''}, not {count}")
+
+
+def in_range(field: str, value: float, low: float, high: float, what: str = "") -> None:
+    """Raise InvalidInput unless low ≤ value ≤ high; NaN is refused.
+
+    Args:
+        field: Name of the input, for the error.
+        value: The number to check.
+        low: The smallest number that is allowed.
+        high: The largest number that is allowed.
+        what: Words that complete "must be from LOW to HIGH", such as "for a single file"; none if empty.
+    """
+    if not low <= value <= high:
+        problem = f"must be from {low:.12g} to {high:.12g}{' ' + what if what else ''}"
+        raise InvalidInput(field, f"{problem}, not {value}")
+
+
 def numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     try:
         return np.asarray(values, np.float64)

@@ -51,6 +51,11 @@ def grid(images: Pixels, columns: int | None = None) -> Pixels:
     return cells.reshape(rows * height, columns * width, channels)
 
 
+def to_picture(pixels: Pixels) -> Image.Image:
+    """Return a Pillow picture of one image [H, W, C]: mode L if C is 1, RGB if C is 3."""
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
 def encode(image: Pixels, encoding: Encoding = "png") -> bytes:
     """The file of one picture [H, W, C]. PNG and WebP keep every pixel, JPEG does not.
 
@@ -61,15 +66,14 @@ def encode(image: Pixels, encoding: Encoding = "png") -> bytes:
         problem = f"{encoding} has at most {_MAX_SIDE[encoding]} pixels a side, and this would be {width} × {height}"
         raise InvalidInput("format", f"{problem}; ask for png, or for fewer images")
     buffer = io.BytesIO()
-    picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
-    picture.save(buffer, encoding, **_SAVE_OPTIONS[encoding])
+    to_picture(image).save(buffer, encoding, **_SAVE_OPTIONS[encoding])
     return buffer.getvalue()
 
 
 def animate(images: Pixels, encoding: Animation) -> bytes:
     """An endless animation of [N, H, W, C], FRAME_MS a picture. WebP keeps every pixel, GIF 256 colours of each."""
     buffer = io.BytesIO()
-    frames = [Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image) for image in images]
+    frames = [to_picture(image) for image in images]
     options = {"lossless": True} if encoding == "webp" else {}
     frames[0].save(buffer, encoding, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, **options)
     return buffer.getvalue()

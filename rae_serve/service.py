@@ -37,6 +37,8 @@ try:
     workers = catalog.settings.worker_count()
 except RaeServeError as error:
     sys.exit(f"rae-serve: {error}")
+# A container image installs this package before the rest of the Bento is copied, so it needs these files earlier.
+_IMAGE = bentoml.images.Image().build_include("pyproject.toml", "README.md", "LICENSE", "rae_serve")
 _VERB_THREADS = 64  # calls of the tensor verbs that one worker runs at once; the calls share batches
 connections.limit_slow_clients(catalog.settings.max_seconds)
 
@@ -74,6 +76,7 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @bentoml.service(
     name="rae_serve",
+    image=_IMAGE,
     workers=workers,
     threads=_VERB_THREADS,
     # BentoML's default host is 0.0.0.0. In a container, set BENTOML_HOST=0.0.0.0.

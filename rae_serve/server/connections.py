@@ -1,4 +1,4 @@
-"""Time limits for slow clients. By itself uvicorn waits for such a client for ever."""
+"""Time limits for slow clients. By itself uvicorn waits for such a client forever."""
 
 from __future__ import annotations
 

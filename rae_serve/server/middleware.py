@@ -24,7 +24,6 @@ from typing import Any, Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rae_serve.errors import Expired
 from rae_serve.server import metrics, problems
 from rae_serve.server.keys import ApiKeys
 from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
@@ -110,8 +109,7 @@ class _RequestCycle:
         except TimeoutError:
             metrics.DROPPED.labels("expired").inc()
             if not self.response_started:
-                response = problems.response(503, str(Expired()), headers={"Retry-After": "1"})
-                await response(self.scope, self._receive, self.send)
+                await problems.expired_response()(self.scope, self._receive, self.send)
         except ClientLeft:
             await client_left_response()(self.scope, self._receive, self.send)
         except Exception:

@@ -57,6 +57,11 @@ def response(
     return Response(body, status, headers, media_type=MEDIA_TYPE)
 
 
+def expired_response() -> Response:
+    """Return the response to a request that waited longer than the time limit."""
+    return response(503, str(Expired()), headers={"Retry-After": "1"})
+
+
 def install(app: FastAPI) -> None:
     """Make the app respond to every exception of its routes with problem details."""
 
@@ -74,14 +79,14 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Expired)
     async def expired(request: Request, error: Expired) -> Response:
-        return response(503, str(error), headers={"Retry-After": "1"})
+        return expired_response()
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         return _validation_response(request, error)
 
     @app.exception_handler(HTTPException)
-    async def routing(request: Request, error: HTTPException) -> Response:
+    async def http_exception(request: Request, error: HTTPException) -> Response:
         return response(error.status_code, _clear_detail(request.scope, str(error.detail)), headers=error.headers)
 
     @app.exception_handler(Exception)

@@ -62,8 +62,8 @@ async def read_upload(request: Request, max_pictures: int) -> Upload:
     """Read the picture files in the body of a request.
 
     Raises:
-        HTTPException: The body cannot be read (400), or its Content-Type is not supported (415).
-        RequestValidationError: The JSON has a wrong field.
+        HTTPException: The form cannot be read (400), or the Content-Type is not supported (415).
+        RequestValidationError: The body is not JSON, or has a wrong field.
         InvalidInput: There is no picture, or there are more than `max_pictures`.
     """
     content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -109,8 +109,6 @@ def _read_json(body: bytes) -> Upload:
     try:
         request = ImagesRequest.model_validate_json(body)
     except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise HTTPException(400, f"the body is not JSON: {error.errors()[0]['ctx']['error']}") from None
         problems = [{**entry, "loc": ("body", *entry["loc"])} for entry in error.errors()]
         raise RequestValidationError(problems) from None
     files = [(f"images.{i}", decode_base64(f"images.{i}", text)) for i, text in enumerate(request.images)]

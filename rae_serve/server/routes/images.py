@@ -18,7 +18,7 @@ from rae_serve.server.schemas import Index, SampleRequest, SampleResponse, Seed
 IfNoneMatch = Annotated[str | None, Header(description="The ETag of an image that the client already has.")]
 
 _ONE_MINUTE: Final = "max-age=60"
-_FOR_EVER: Final = "max-age=31536000, immutable"
+_FOREVER: Final = "max-age=31536000, immutable"
 _IMAGE_DOCS: Final[ResponseDocs] = {
     200: {"content": file_docs("png"), "description": "The image."},
     304: {"description": "The client already has the image."},
@@ -62,11 +62,11 @@ def routes(catalog: Catalog) -> APIRouter:
     async def show_immutable_image(
         request: Request, name: str, digest: str, seed: Seed, index: Index, if_none_match: IfNoneMatch = None
     ) -> Response:
-        """Show the image of a seed and a row. Caches keep it for ever, because the address has the model's digest."""
+        """Show the image of a seed and a row. Caches keep it forever, because the address has the model's digest."""
         engine = catalog.engine(name)
         if digest != engine.manifest.digest:
             raise NotFound(f"model {name!r} has the digest {engine.manifest.digest}, not {digest}")
-        return await _image(request, engine, seed, index, if_none_match, f"{cache_scope}, {_FOR_EVER}")
+        return await _image(request, engine, seed, index, if_none_match, f"{cache_scope}, {_FOREVER}")
 
     return router
 

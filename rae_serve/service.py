@@ -1,4 +1,4 @@
-"""The BentoML service: workers, GPUs and probes around the HTTP API, and three tensor verbs for other Bentos."""
+"""The BentoML service: worker processes, GPUs and probes around the HTTP API, and three verbs for other Bentos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # it reports usage unless told not to
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import: BentoML reports usage by default
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -22,32 +22,36 @@ from bentoml.exceptions import NotFound as BentoNotFound
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from rae_serve import arrays
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
 from rae_serve.server import connections, logs, problems
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import around
+from rae_serve.server.middleware import middleware_stack
 from rae_serve.server.settings import Settings
 
 try:
     catalog = Catalog(Settings.from_environment())
-    catalog.check()  # here, once: a worker that fails is started again, for ever
+    catalog.check()  # here and not in a worker: BentoML restarts a worker that fails, again and again
     workers = catalog.settings.worker_count()
 except RaeServeError as error:
     sys.exit(f"rae-serve: {error}")
-_NATIVE_CALLS = 64  # of the tensor verbs, side by side in a worker, where they share batches
-connections.limit(catalog.settings.max_seconds)
+# A container image installs this package before the rest of the Bento is copied, so it needs these files earlier.
+_IMAGE = bentoml.images.Image().build_include("pyproject.toml", "README.md", "LICENSE", "rae_serve")
+_VERB_THREADS = 64  # calls of the tensor verbs that one worker runs at once; the calls share batches
+connections.limit_slow_clients(catalog.settings.max_seconds)
 
 
 class TooManyRequests(BentoMLException):
-    """Overloaded, in BentoML's terms."""
+    """Overloaded, as an exception that BentoML turns into 429."""
 
     error_code = HTTPStatus.TOO_MANY_REQUESTS
 
 
 @contextmanager
 def _bentoml_errors() -> Iterator[None]:
+    """Translate the library's exceptions into BentoML's."""
     try:
         yield
     except InvalidInput as error:
@@ -58,15 +62,13 @@ def _bentoml_errors() -> Iterator[None]:
         raise TooManyRequests(str(error)) from None
 
 
-def _limited(field: str, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    limit = catalog.settings.max_images
-    if rows.ndim and len(rows) > limit:
-        raise InvalidInput(field, f"must be at most {limit} rows, not {len(rows)}")
-    return rows
+def _check_rows(field: str, rows: npt.NDArray[Any]) -> None:
+    if rows.ndim:  # the engine refuses an array without rows
+        arrays.at_most(field, len(rows), catalog.settings.max_images, "rows")
 
 
 def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """JSON knows integers, not uint8."""
+    """Convert integers from 0 to 255 to uint8, because an array from JSON has a larger integer type."""
     if images.dtype.kind == "i" and images.size and images.min() >= 0 and images.max() <= 255:
         return images.astype(np.uint8)
     return images
@@ -74,11 +76,12 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 @bentoml.service(
     name="rae_serve",
+    image=_IMAGE,
     workers=workers,
-    threads=_NATIVE_CALLS,
-    # BentoML's default host is 0.0.0.0; in a container BENTOML_HOST says so.
+    threads=_VERB_THREADS,
+    # BentoML's default host is 0.0.0.0. In a container, set BENTOML_HOST=0.0.0.0.
     http={"host": os.environ.get("BENTOML_HOST", "127.0.0.1"), "port": catalog.settings.port},
-    # Its metrics make one series of every URL; /metrics, the log and the time limit are our own.
+    # The app has its own metrics, log and time limit. BentoML's metrics would make a time series for every URL.
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
     tracing={"excluded_urls": ".*"},
@@ -86,14 +89,14 @@ def _as_pixels(images: npt.NDArray[Any]) -> npt.NDArray[Any]:
 )
 @bentoml.asgi_app(create_app(catalog), path="/")
 class RaeServe:
-    """Regularised auto-encoders over HTTP. The API for people is at /docs; here are the native tensor verbs."""
+    """Regularised auto-encoders over HTTP. These are the tensor verbs for other Bentos; the HTTP API is at /docs."""
 
     def __init__(self) -> None:
         logs.install()
         catalog.load(worker=max(0, (server_context.worker_index or 1) - 1))
         catalog.watch()
-        # What is loaded now stays: a full collection would walk through it again and again, tens of milliseconds
-        # at a time, under load.
+        # Exclude all objects made so far from garbage collection: they stay for the life of the process, and a
+        # full collection would visit each of them while requests wait.
         gc.collect()
         gc.freeze()
 
@@ -102,7 +105,7 @@ class RaeServe:
 
     @bentoml.on_shutdown
     def close(self) -> None:
-        """End after what waits is done."""
+        """Close the engines after their waiting rows are done."""
         catalog.close()
 
     @bentoml.api
@@ -114,41 +117,45 @@ class RaeServe:
         temperature: float = 1.0,
         model: str | None = None,
     ) -> np.ndarray:
-        """Images, uint8 [n, H, W, C], of the rows offset … offset + n − 1 of a seed."""
+        """Generate the images, uint8 [n, H, W, C], of the rows offset … offset + n − 1 of a seed."""
         with _bentoml_errors():
-            if n > catalog.settings.max_images:
-                raise InvalidInput("n", f"must be at most {catalog.settings.max_images}, not {n}")
+            arrays.at_most("n", n, catalog.settings.max_images)
             seed = random_seed() if seed is None else seed
             return catalog.engine(model).sample(n, seed=seed, offset=offset, temperature=temperature)
 
     @bentoml.api
     def encode(self, images: np.ndarray, model: str | None = None) -> np.ndarray:
-        """Latents, float32 [N, latent_dim], of images, uint8 [N, H, W, C]."""
+        """Encode images, uint8 [N, H, W, C], to latents, float32 [N, latent_dim]."""
         with _bentoml_errors():
-            return catalog.engine(model).encode(_as_pixels(_limited("images", images)))
+            _check_rows("images", images)
+            return catalog.engine(model).encode(_as_pixels(images))
 
     @bentoml.api
     def decode(self, latents: np.ndarray, model: str | None = None) -> np.ndarray:
-        """Images, uint8 [N, H, W, C], of latents, float32 [N, latent_dim]."""
+        """Decode latents, float32 [N, latent_dim], to images, uint8 [N, H, W, C]."""
         with _bentoml_errors():
-            return catalog.engine(model).decode(_limited("latents", latents))
+            _check_rows("latents", latents)
+            return catalog.engine(model).decode(latents)
 
 
-class NoForms:
-    """ASGI middleware. BentoML would take its verbs' arrays from a form too, and answers 500 to a broken one."""
+class RefuseForms:
+    """ASGI middleware that answers 415 if one of the paths is sent a form.
+
+    BentoML would read the arrays of its verbs from a form too, and answer 500 to a malformed one.
+    """
 
     def __init__(self, app: ASGIApp, paths: Collection[str]) -> None:
         self.app = app
         self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kind = Headers(scope=scope).get("content-type", "") if scope.get("path") in self.paths else ""
-        if kind.lower().startswith("multipart/"):
+        content_type = Headers(scope=scope).get("content-type", "") if scope.get("path") in self.paths else ""
+        if content_type.lower().startswith("multipart/"):
             await problems.response(415, "the body must be application/json; set Content-Type")(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
 
-_verbs = {method.route for method in RaeServe.apis.values()}  # type: ignore[attr-defined]  # it is a Service now
-for middleware, options in (*around(catalog.settings), (NoForms, {"paths": _verbs})):  # the outermost first
-    RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]
+_verb_paths = {method.route for method in RaeServe.apis.values()}  # type: ignore[attr-defined]  # a bentoml Service
+for middleware, options in (*middleware_stack(catalog.settings), (RefuseForms, {"paths": _verb_paths})):
+    RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]  # the outermost first

@@ -1,4 +1,4 @@
-"""The HTTP API: validate, call an Engine, encode. `docs/http.md` tells its conventions."""
+"""The FastAPI app. A route checks the request, calls an Engine and encodes the response; see `docs/http.md`."""
 
 from __future__ import annotations
 
@@ -12,25 +12,29 @@ from starlette.formparsers import MultiPartParser
 from rae_serve.server import metrics, openapi, problems
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.routes import images, latents, models, walks
-from rae_serve.server.waiting import ClientLeft, to_nobody
+from rae_serve.server.waiting import ClientLeft, client_left_response
 
 
 def create_app(catalog: Catalog) -> FastAPI:
-    """The API over the models of a catalog, to be put behind `middleware.Front`."""
-    # Starlette's parser of forms would write larger files to disk; a body has its limit already.
+    """Return the app that serves the models of a catalog.
+
+    The app expects `middleware.RequestMiddleware` around it, which limits the body and sets the deadline.
+    """
+    # Starlette writes larger files of a form to disk. The middleware limits the body, so memory is enough.
     MultiPartParser.spool_max_size = catalog.settings.max_body_bytes
     app = FastAPI(
         title="rae-serve",
         version=version("rae-serve"),
-        description="Images from regularised auto-encoders. Row i of seed s is one image, always.",
+        description="Generate and encode images with regularised auto-encoders. "
+        "Row i of seed s is always the same image.",
     )
     problems.install(app)
-    for part in (models, images, latents, walks):
-        app.include_router(part.routes(catalog))
+    for module in (models, images, latents, walks):
+        app.include_router(module.routes(catalog))
 
     @app.exception_handler(ClientLeft)
-    async def left(request: Request, error: ClientLeft) -> Response:
-        return to_nobody()
+    async def client_left(request: Request, error: ClientLeft) -> Response:
+        return client_left_response()
 
     openapi.install(app, catalog)
 
@@ -42,7 +46,7 @@ def create_app(catalog: Catalog) -> FastAPI:
 
     @app.get("/metrics", include_in_schema=False)
     def prometheus() -> Response:
-        catalog.count()
+        catalog.update_metrics()
         return Response(metrics.exposition(), media_type=metrics.MEDIA_TYPE)
 
     return app

@@ -1,4 +1,4 @@
-"""The models that a server offers, by name, and how they follow their folders on disk."""
+"""The models that a server offers: one Engine per bundle folder, reloaded when the folder changes on disk."""
 
 from __future__ import annotations
 
@@ -19,68 +19,78 @@ from rae_serve.server.settings import Settings
 
 log = logging.getLogger(__name__)
 
-State = frozenset[tuple[str, int, int, int]]  # of a folder's files: name, size, time and inode
-_ABSENT: Final[State] = frozenset()
-# A folder that is being replaced may be gone for a moment.
+FolderState = frozenset[tuple[str, int, int, int]]  # name, size, modification time and inode of every file
+_ABSENT: Final[FolderState] = frozenset()
+# While a program replaces a folder, the folder may be missing for a moment.
 _POLLS_UNTIL_GONE: Final = 2
 
 
 class Catalog:
-    """An Engine for every bundle that the settings name. Empty until `load`.
+    """The engines of all bundles that the settings name, by model name. A catalog is empty until `load`.
 
-    `watch` keeps it what the folders are: a bundle that is added or replaced is loaded, verified against its
-    golden arrays and warmed up beside the others, and only then takes its place. One that fails never does.
+    After `watch`, a thread follows the folders: it loads a new or changed bundle, checks the bundle against its
+    golden arrays and warms it up, and only then serves it. A bundle that fails is not served; if the server
+    already has a model of that name, this model stays.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker = 0
-        self._engines: dict[str, Engine] = {}
-        self._seen: dict[Path, State] = {}
-        self._absences: dict[Path, int] = {}
-        self._retired: list[tuple[float, Engine]] = []
-        self._failed: set[Path] = set()  # at the start, and not mended since
+        self._engines: dict[str, Engine] = {}  # replaced, never changed: requests read it from other threads
+        self._states: dict[Path, FolderState] = {}  # as they were when the folder was last loaded
+        self._absent_polls: dict[Path, int] = {}
+        self._retired: list[tuple[float, Engine]] = []  # engines to close, and when
+        self._failed_at_start: set[Path] = set()  # folders that failed in `load` and have not been repaired
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
 
     def check(self) -> list[Path]:
-        """The bundles' folders, without a look inside: what can be known to be wrong before a worker starts.
+        """Return the bundle folders, after those checks that need no file of a bundle.
 
-        Raises BundleError where there is none, or two have one name, and InvalidInput where the default model is
-        none of them.
+        Raises:
+            BundleError: There is no bundle, or two bundles have the same name.
+            InvalidInput: The default model is not one of the bundles.
         """
-        folders = _folders(self.settings.bundles)
+        folders = _bundle_folders(self.settings.bundles)
         names = [name_of(folder) for folder in folders]
         for name in names:
             if names.count(name) > 1:
-                raise BundleError(f"two bundles are named {name}; rename the folder of one")
+                raise BundleError(f"two bundles are named {name}; rename one of the folders")
         if not names:
             raise BundleError(f"there is no bundle in {self.settings.bundles}")
         if self.settings.default_model is not None and self.settings.default_model not in names:
-            raise InvalidInput("RAE_SERVE_DEFAULT_MODEL", f"{self.settings.default_model!r} is none of {names}")
+            problem = f"must be one of {', '.join(names)}, not {self.settings.default_model!r}"
+            raise InvalidInput("RAE_SERVE_DEFAULT_MODEL", problem)
         return folders
 
     def load(self, worker: int = 0) -> None:
-        """Load, verify and warm up every bundle, on the device of this worker, one of 0, 1, …
+        """Load, check and warm up every bundle.
 
-        One that is damaged is left out, by the log's word, and the catalog is not ready until it is mended or
-        taken away. Raises what `check` raises.
+        A damaged bundle is logged and left out. The catalog is then not ready until the bundle is repaired or
+        removed.
+
+        Args:
+            worker: The number of this worker, from 0; it chooses the CUDA device.
+
+        Raises:
+            BundleError: As from `check`.
+            InvalidInput: As from `check`.
         """
         self.worker = worker
         for folder in self.check():
-            self._seen[folder] = _state(folder)
-            self._take(folder)
+            self._states[folder] = _folder_state(folder)
+            self._load_folder(folder)
             if name_of(folder) not in self._engines:
-                self._failed.add(folder)
-        self.count()
+                self._failed_at_start.add(folder)
+        self.update_metrics()
 
     def watch(self) -> None:
-        """Look at the folders every `reload_seconds`, in a thread of its own, until `close`."""
-        self._watcher = threading.Thread(target=self._follow, name="catalog", daemon=True)
+        """Start a thread that calls `refresh` every `reload_seconds`, until `close`."""
+        self._watcher = threading.Thread(target=self._watch_loop, name="catalog", daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
-        """Stop watching, and end every engine's threads after what waits is done."""
+        """Stop watching, and close every engine after its waiting rows are done."""
         self._stopped.set()
         if self._watcher:
             self._watcher.join()
@@ -89,100 +99,110 @@ class Catalog:
         self._engines, self._retired = {}, []
 
     def ready(self) -> bool:
-        """Whether every model is loaded and warm, and the server is not about to end."""
-        return bool(self._engines) and not self._failed and not self._stopped.is_set()
+        """Return whether every model is loaded and warm, and the server is not shutting down."""
+        return bool(self._engines) and not self._failed_at_start and not self._stopped.is_set()
 
     def names(self) -> list[str]:
-        """The models' names, in order."""
+        """Return the names of the models, sorted."""
         return sorted(self._engines)
 
     def engines(self) -> dict[str, Engine]:
-        """The models, by name and in its order."""
+        """Return the engines by model name, sorted by name."""
         return dict(sorted(self._engines.items()))
 
-    def default(self) -> str:
-        """The name of the model of requests that name none. Raises NotFound where there is no model."""
+    def default_name(self) -> str:
+        """Return the name of the model for requests that name none. The model itself may be missing.
+
+        Raises NotFound if there is no model at all.
+        """
         names = self.names()
         if not names:
-            raise NotFound("there is no model; the server's folders hold no bundle now")
+            raise NotFound("the server has no model; its operator has to add a bundle")
         return self.settings.default_model or names[0]
 
     def engine(self, name: str | None = None) -> Engine:
-        """The engine of a model. Raises NotFound, with the names that exist."""
-        try:
-            return self._engines[self.default() if name is None else name]
-        except KeyError:
-            raise NotFound(f"there is no model {name!r}; there are {', '.join(self.names())}") from None
+        """Return the engine of a model, or of the default model if `name` is None.
 
-    def waiting(self) -> dict[str, int]:
-        """Rows that wait, by graph, of all models."""
+        Raises NotFound, with the names of the models that are there.
+        """
+        wanted = self.default_name() if name is None else name
+        engine = self._engines.get(wanted)
+        if engine is not None:
+            return engine
+        names = ", ".join(self.names()) or "none"
+        if name is None:
+            raise NotFound(f"the default model {wanted!r} is not loaded; name another model, one of: {names}")
+        raise NotFound(f"there is no model {wanted!r}; the models are: {names}")
+
+    def waiting_rows(self) -> dict[str, int]:
+        """Return how many rows wait for each graph, summed over the models."""
         total = {"prior": 0, "decoder": 0, "encoder": 0}
         for engine in list(self._engines.values()):
             for graph, rows in engine.waiting.items():
                 total[graph] += rows
         return total
 
-    def count(self) -> None:
-        """Tell the metrics what this worker serves and how much waits: no worker can for another."""
+    def update_metrics(self) -> None:
+        """Set the gauges of this worker. No worker can set those of another one."""
         metrics.MODELS.set(len(self._engines))
-        for graph, rows in self.waiting().items():
+        for graph, rows in self.waiting_rows().items():
             metrics.WAITING_ROWS.labels(graph).set(rows)
 
     def refresh(self) -> None:
-        """Take over what has changed on disk since the last look."""
-        folders = _folders(self.settings.bundles, missing_ok=True)
+        """Load the bundles that are new or changed on disk, and remove those that are gone."""
+        folders = _bundle_folders(self.settings.bundles, missing_ok=True)
         for folder in folders:
-            state = _state(folder)
-            if state != self._seen.get(folder, _ABSENT):
-                self._seen[folder] = state  # a bundle that fails is tried again when it changes
-                self._take(folder)
-            self._absences.pop(folder, None)
-        for folder in set(self._seen) - set(folders):
-            self._absences[folder] = self._absences.get(folder, 0) + 1
-            if self._absences[folder] >= _POLLS_UNTIL_GONE:
-                self._drop(folder)
+            state = _folder_state(folder)
+            if state != self._states.get(folder, _ABSENT):
+                self._states[folder] = state  # set even if loading fails: try again only after the next change
+                self._load_folder(folder)
+            self._absent_polls.pop(folder, None)
+        for folder in set(self._states) - set(folders):
+            self._absent_polls[folder] = self._absent_polls.get(folder, 0) + 1
+            if self._absent_polls[folder] >= _POLLS_UNTIL_GONE:
+                self._remove_folder(folder)
         self._close_retired()
-        self.count()
+        self.update_metrics()
 
-    def _follow(self) -> None:
+    def _watch_loop(self) -> None:
         while not self._stopped.wait(self.settings.reload_seconds):
             try:
                 self.refresh()
             except Exception:
-                log.exception("the bundles' folders cannot be followed; trying again")
+                log.exception("the bundle folders cannot be read; trying again in %g s", self.settings.reload_seconds)
 
-    def _take(self, folder: Path) -> None:
+    def _load_folder(self, folder: Path) -> None:
         name = name_of(folder)
-        others = [other for other in self._seen if other != folder and name_of(other) == name]
+        others = [other for other in self._states if other != folder and name_of(other) == name]
         try:
             if others and name in self._engines:
-                raise BundleError(f"{others[0]} is served by that name already; rename the folder of one")
-            engine = self._verified(folder)
-        except Exception as error:  # whatever is wrong with one bundle, the others go on
+                raise BundleError(f"{others[0]} is already served under the name {name}; rename one of the folders")
+            engine = self._verified_engine(folder)
+        except Exception as error:  # whatever is wrong with one bundle, the others are served
             metrics.RELOADS.labels("refused").inc()
-            log.error("%s is not taken over: %s", folder, error)
+            log.error("%s is refused: %s", folder, error)
             return
         self._retire(name)
-        self._failed.discard(folder)
+        self._failed_at_start.discard(folder)
         self._engines = {**self._engines, name: engine}
         metrics.RELOADS.labels("taken").inc()
         log.info("%s is served as %s, digest %s", folder, name, engine.manifest.digest)
 
-    def _drop(self, folder: Path) -> None:
-        del self._seen[folder], self._absences[folder]
-        self._failed.discard(folder)
+    def _remove_folder(self, folder: Path) -> None:
+        del self._states[folder], self._absent_polls[folder]
+        self._failed_at_start.discard(folder)
         name = name_of(folder)
         if name in self._engines and self._engines[name].bundle.path == folder:
-            for other in self._seen:  # one that was refused for its name is tried again
+            for other in self._states:  # a folder of the same name was refused; the next refresh tries it again
                 if name_of(other) == name:
-                    self._seen[other] = _ABSENT
+                    self._states[other] = _ABSENT
             self._retire(name)
             self._engines = {other: engine for other, engine in self._engines.items() if other != name}
             metrics.RELOADS.labels("removed").inc()
-            log.info("%s is gone; %s is served no more", folder, name)
+            log.info("%s is gone; the model %s is removed", folder, name)
 
     def _retire(self, name: str) -> None:
-        """Let those who hold an engine finish with it, before its threads end."""
+        """Plan to close the engine of a model once every request that may hold the engine has ended."""
         if name in self._engines:
             self._retired.append((time.monotonic() + 2 * self.settings.max_seconds, self._engines[name]))
 
@@ -193,8 +213,8 @@ class Catalog:
                 engine.close()
         self._retired = [entry for entry in self._retired if entry[0] > now]
 
-    def _verified(self, folder: Path) -> Engine:
-        """An engine, warm, whose graphs compute what its golden arrays say."""
+    def _verified_engine(self, folder: Path) -> Engine:
+        """Return a warm engine of a bundle. Raises BundleError if it does not compute the golden arrays."""
         settings = self.settings
         bundle = Bundle.load(folder)
         engine = Engine(
@@ -215,8 +235,8 @@ class Catalog:
         return engine
 
 
-def _folders(bundles: str, *, missing_ok: bool = False) -> list[Path]:
-    """Each part is a bundle, or a folder of them."""
+def _bundle_folders(bundles: str, *, missing_ok: bool = False) -> list[Path]:
+    """Return the bundle folders that a setting names; each part of it is a bundle or a folder of bundles."""
     folders = []
     for part in map(Path, bundles.split(os.pathsep)):
         if (part / MANIFEST).exists():
@@ -224,13 +244,13 @@ def _folders(bundles: str, *, missing_ok: bool = False) -> list[Path]:
         elif part.is_dir():
             folders += sorted(found.parent for found in part.glob(f"[!.]*/{MANIFEST}"))
         elif not missing_ok:
-            raise BundleError(f"there is no folder {part}; RAE_SERVE_BUNDLES names where bundles are")
+            raise BundleError(f"there is no folder {part}; set RAE_SERVE_BUNDLES to where the bundles are")
     return folders
 
 
-def _state(folder: Path) -> State:
+def _folder_state(folder: Path) -> FolderState:
     try:
         facts = [(path.name, path.stat()) for path in folder.iterdir() if not path.name.startswith(".")]
-    except OSError:  # it is going just now
+    except OSError:  # the folder is being removed
         return _ABSENT
     return frozenset((name, stat.st_size, stat.st_mtime_ns, stat.st_ino) for name, stat in facts)

@@ -1,4 +1,4 @@
-"""API keys: who may use the service, where its operator says that not everybody may."""
+"""API keys: which requests need a key, and whether the key is right."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Final
 from pydantic import SecretStr
 from starlette.types import Scope
 
-# What needs no key: probes, the page, which asks for one, and the API's description.
-_OPEN: Final = frozenset(("/livez", "/healthz", "/readyz", "/", "/ui", "/docs", "/openapi.json"))
+# These paths need no key: the probes, the description of the API, and the web page, which asks the user for a key.
+_OPEN_PATHS: Final = frozenset(("/livez", "/healthz", "/readyz", "/", "/ui", "/docs", "/openapi.json"))
 _OPEN_FOLDER: Final = "/ui/"
 _REALM: Final = 'Bearer realm="rae-serve"'
 
 
 class ApiKeys:
-    """Keys that clients send as `Authorization: Bearer KEY`. Without any, everything is open."""
+    """The keys that clients may send as `Authorization: Bearer KEY`. Without keys, every request may pass."""
 
     def __init__(self, keys: Iterable[SecretStr]) -> None:
         self._digests = [_digest(key.get_secret_value().encode()) for key in keys]
 
     def challenge(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
-        """What a request without a key of ours is to be asked, as WWW-Authenticate; None for one that may pass."""
-        if not self._digests or scope["path"] in _OPEN or scope["path"].startswith(_OPEN_FOLDER):
+        """Return None if the request may pass, else the `WWW-Authenticate` header of the 401 response."""
+        if not self._digests or scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDER):
             return None
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer":
             return _REALM
         given = _digest(key.strip())
-        # Every one is compared, in a time that depends neither on which fits, nor on how much of it does.
+        # Compare with every key: the time must not tell which key matches, nor how much of a key matches.
         known = sum(hmac.compare_digest(given, digest) for digest in self._digests)
         return None if known else f'{_REALM}, error="invalid_token"'
 

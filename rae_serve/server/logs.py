@@ -1,4 +1,4 @@
-"""The server's log: a JSON object a line, on stderr."""
+"""The server's log: one JSON object per line, on stderr."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import logging
 
 
 class JsonLines(logging.Formatter):
-    """Time, level, logger and message, and whatever stands in the record's `facts`."""
+    """Format a record as JSON: time, level, logger and message, and the entries of its `facts` dictionary."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the message holds."""
+        """Return the record as one line. JSON escapes line breaks in the message."""
         line = {
             "time": round(record.created, 3),
             "level": record.levelname.lower(),
@@ -24,7 +24,7 @@ class JsonLines(logging.Formatter):
 
 
 def install() -> None:
-    """Write the log of this package as JSON lines."""
+    """Send the log of this package to stderr as JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logger = logging.getLogger("rae_serve")

@@ -1,4 +1,15 @@
-"""What every request passes first: its id, its limits, its line in the log, its place in the metrics."""
+"""The middleware around the whole service, BentoML's own endpoints included.
+
+A request passes, from the outside in:
+
+1. `CORSMiddleware`, if the settings name origins.
+2. `RequestMiddleware`, one object per request (`_RequestCycle`), in these steps:
+   `__init__` gives the request an id and a deadline, `_check_key` asks for an API key, `_read_body` reads the body
+   within its limit, `run` calls the service until the deadline, `record` writes the metrics and the access log.
+   One class does all of it, because every layer of middleware costs time in every request.
+3. `ProblemMiddleware`, which turns every error response into problem details.
+4. BentoML, and the FastAPI app of `app.py`.
+"""
 
 from __future__ import annotations
 
@@ -13,39 +24,39 @@ from typing import Any, Final
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rae_serve.errors import Expired
 from rae_serve.server import metrics, problems
 from rae_serve.server.keys import ApiKeys
-from rae_serve.server.problems import REQUEST_ID
+from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
 from rae_serve.server.settings import Settings
-from rae_serve.server.waiting import DEADLINE, ClientLeft, to_nobody
+from rae_serve.server.waiting import DEADLINE, ClientLeft, client_left_response
 
 access = logging.getLogger("rae_serve.access")
 
-_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
-_KEY_NEEDED: Final = "a key is needed: send the header Authorization: Bearer KEY, with one that the server knows"
-# Random once: to ask the system for more with every request would hand the GIL to another thread each time.
-_PROCESS: Final = secrets.token_hex(6).encode()
+_VALID_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
+_KEY_NEEDED: Final = "a key is needed: send the header Authorization: Bearer KEY, with a key that the server knows"
+# A request id is this prefix and a number. The prefix is drawn once per process: drawing it for every request
+# would give up the GIL to another thread each time.
+_ID_PREFIX: Final = secrets.token_hex(6).encode()
 _numbers: Final = itertools.count()
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def around(settings: Settings) -> list[tuple[Any, dict[str, Any]]]:
-    """The middleware of the whole service, BentoML's own endpoints included, and its options; the outermost first."""
-    middleware: list[tuple[Any, dict[str, Any]]] = [(Front, {"settings": settings}), (problems.ProblemDetails, {})]
-    if settings.cors_origins:  # before keys, since a browser asks for permission without one
+def middleware_stack(settings: Settings) -> list[tuple[Any, dict[str, Any]]]:
+    """Return the middleware classes with their options, the outermost first."""
+    stack: list[tuple[Any, dict[str, Any]]] = [(RequestMiddleware, {"settings": settings}), (ProblemMiddleware, {})]
+    if settings.cors_origins:  # outside the check of the key, because a browser's preflight request sends no key
         cors = {
             "allow_origins": settings.cors_origins,
             "allow_methods": ["GET", "POST"],
             "allow_headers": ["Authorization", "Content-Type", "If-None-Match", "X-Request-Id"],
             "expose_headers": ["ETag", "RAE-Digest", "RAE-Model", "RAE-Seed", "Retry-After", "X-Request-Id"],
         }
-        middleware.insert(0, (CORSMiddleware, cors))
-    return middleware
+        stack.insert(0, (CORSMiddleware, cors))
+    return stack
 
 
-class Front:
-    """ASGI middleware. Asks for a key, limits a body's size and a request's time; logs and counts every answer."""
+class RequestMiddleware:
+    """ASGI middleware that checks the key, limits the body and the time, and logs and counts every request."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
@@ -56,100 +67,72 @@ class Front:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = _Exchange(scope, receive, send, self.settings)
+        cycle = _RequestCycle(scope, receive, send, self.settings)
         try:
-            await exchange.run(self.app, self.keys)
+            await cycle.run(self.app, self.keys)
         finally:
-            exchange.record()
+            cycle.record()
 
 
 class _Refused(Exception):
-    """The answer to a request whose body is not read to its end."""
+    """The request is refused before its body has been read to the end, so the connection must be closed."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
-        self.answer = problems.response(status, detail, headers={"Connection": "close", **headers})
+        self.response = problems.response(status, detail, headers={"Connection": "close", **headers})
 
 
-class _Exchange:
-    """One request and its answer."""
+class _RequestCycle:
+    """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
         self.scope, self._receive, self._send, self.settings = scope, receive, send, settings
         self.began = time.monotonic()
-        self.status = 499  # until an answer has begun: the client has left
+        self.status = 499  # the client left; overwritten when a response starts
         self.headers = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.id = given if _ID.fullmatch(given) else b"%s-%x" % (_PROCESS, next(_numbers))
-        self.body: bytes | None = None  # until it has come, and when it has been handed on
-        self.bytes = 0
-        self.answering = False
+        self.id = given if _VALID_ID.fullmatch(given) else b"%s-%x" % (_ID_PREFIX, next(_numbers))
+        self.body: bytes | None = None  # None before the body has been read and after the service has taken it
+        self.body_bytes = 0
+        self.response_started = False
         scope[REQUEST_ID] = self.id.decode()
         scope[DEADLINE] = self.began + settings.max_seconds
 
     async def run(self, app: ASGIApp, keys: ApiKeys) -> None:
+        """Check the key, read the body, and let the service respond until the deadline."""
         try:
-            if challenge := keys.challenge(self.scope, self.headers):
-                raise _Refused(401, _KEY_NEEDED, **{"WWW-Authenticate": challenge})
-            self.body = await self._whole_body()
-            async with asyncio.timeout(self._left_s()):
+            self._check_key(keys)
+            self.body = await self._read_body()
+            async with asyncio.timeout(self._seconds_left()):
                 await app(self.scope, self.receive, self.send)
         except _Refused as refused:
-            await refused.answer(self.scope, self._receive, self.send)
+            await refused.response(self.scope, self._receive, self.send)
         except TimeoutError:
             metrics.DROPPED.labels("expired").inc()
-            if not self.answering:
-                answer = problems.response(503, str(Expired()), headers={"Retry-After": "1"})
-                await answer(self.scope, self._receive, self.send)
+            if not self.response_started:
+                await problems.expired_response()(self.scope, self._receive, self.send)
         except ClientLeft:
-            await to_nobody()(self.scope, self._receive, self.send)
+            await client_left_response()(self.scope, self._receive, self.send)
         except Exception:
             self.status = 500
             raise
 
     async def receive(self) -> Message:
+        """Give the service the whole body as one message, and then what the client sends next."""
         if self.body is None:
             return await self._receive()
         body, self.body = self.body, None
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def _whole_body(self) -> bytes:
-        """The body, before anything is done with it: no handler meets one that is too large, or too slow."""
-        declared = self.headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.settings.max_body_bytes:
-            raise self._too_large()
-        parts: list[bytes] = []
-        try:
-            async with asyncio.timeout(self._left_s()):
-                more = True
-                while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeft
-                    parts.append(message.get("body", b""))
-                    self.bytes += len(parts[-1])
-                    if self.bytes > self.settings.max_body_bytes:
-                        raise self._too_large()
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise _Refused(408, f"the body did not come within {self.settings.max_seconds:g} s") from None
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def _left_s(self) -> float:
-        left: float = self.scope[DEADLINE] - time.monotonic()
-        return left
-
-    def _too_large(self) -> _Refused:
-        metrics.DROPPED.labels("too_large").inc()
-        return _Refused(413, f"the body is larger than the limit of {self.settings.max_body_bytes} bytes")
-
     async def send(self, message: Message) -> None:
+        """Send a message of the service to the client; add the id to the headers."""
         if message["type"] == "http.response.start":
-            self.answering = True
+            self.response_started = True
             self.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", self.id)]
         await self._send(message)
 
     def record(self) -> None:
+        """Count the request in the metrics and write its line in the access log."""
         ms = (time.monotonic() - self.began) * 1e3
         method = self.scope["method"] if self.scope["method"] in _METHODS else "other"
         route = getattr(self.scope.get("route"), "path", "other")
@@ -164,6 +147,40 @@ class _Exchange:
                 "path": self.scope["path"],
                 "status": self.status,
                 "ms": round(ms, 2),
-                "bytes_in": self.bytes,
+                "bytes_in": self.body_bytes,
             }
             access.info("answered", extra={"facts": facts})
+
+    def _check_key(self, keys: ApiKeys) -> None:
+        if challenge := keys.challenge(self.scope, self.headers):
+            raise _Refused(401, _KEY_NEEDED, **{"WWW-Authenticate": challenge})
+
+    async def _read_body(self) -> bytes:
+        """Read the whole body first, so that no route sees a body that is too large or too slow."""
+        declared = self.headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self.settings.max_body_bytes:
+            raise self._too_large()
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._seconds_left()):
+                more = True
+                while more:
+                    message = await self._receive()
+                    if message["type"] == "http.disconnect":
+                        raise ClientLeft
+                    parts.append(message.get("body", b""))
+                    self.body_bytes += len(parts[-1])
+                    if self.body_bytes > self.settings.max_body_bytes:
+                        raise self._too_large()
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise _Refused(408, f"the body did not arrive within {self.settings.max_seconds:g} s") from None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _seconds_left(self) -> float:
+        left: float = self.scope[DEADLINE] - time.monotonic()
+        return left
+
+    def _too_large(self) -> _Refused:
+        metrics.DROPPED.labels("too_large").inc()
+        return _Refused(413, f"the body is larger than the limit of {self.settings.max_body_bytes} bytes")

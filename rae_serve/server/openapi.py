@@ -1,4 +1,4 @@
-"""What FastAPI's OpenAPI document lacks: the schema of problems, keys, and examples that run as they stand."""
+"""Additions to FastAPI's OpenAPI document: problem responses, API keys, and working examples."""
 
 from __future__ import annotations
 
@@ -16,83 +16,95 @@ from rae_serve.server.catalog import Catalog
 from rae_serve.server.problems import Problem
 
 REFERENCE: Final = "#/components/schemas/{model}"
-_STATUSES: Final = {
-    400: "The body cannot be read as what it is declared to be.",
-    401: "There is no key with the request, or none that the server knows.",
-    404: "There is no such model, or no such attribute.",
-    408: "The body took too long to come.",
+_PROBLEM_TEXTS: Final = {
+    400: "The body is not what its Content-Type says.",
+    401: "The request has no API key, or one that the server does not know.",
+    404: "There is no such model or attribute.",
+    408: "The body took too long to arrive.",
     413: "The body is larger than the limit.",
-    415: "The body is of a kind that is not taken here.",
-    422: "A field does not fit.",
-    429: "Too much waits already; Retry-After says when to come back.",
-    503: "It waited longer than the time limit; Retry-After says when to come back.",
+    415: "The Content-Type of the body is not supported here.",
+    422: "The value of a field is not valid.",
+    429: "Too many rows wait already; try again after the seconds in Retry-After.",
+    503: "The request waited longer than the time limit; try again after the seconds in Retry-After.",
 }
-_OF_A_BODY: Final = (400, 404, 408, 413, 415, 422, 429, 503)
+_PROBLEMS_WITH_BODY: Final = (400, 404, 408, 413, 415, 422, 429, 503)
+
+ResponseDocs = dict[int | str, dict[str, Any]]  # what FastAPI takes as `responses=`
 
 
-def failures(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Problem details of these statuses."""
-    # `install` puts the schema there.
+def problem_docs(*statuses: int) -> ResponseDocs:
+    """Describe the problem responses of a route, one for each status."""
+    # `install` adds the schema under this name.
     schema = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": _STATUSES[status], "content": schema} for status in statuses}
+    return {status: {"description": _PROBLEM_TEXTS[status], "content": schema} for status in statuses}
 
 
-def binary(*formats: str) -> dict[str, Any]:
-    """The media types of these formats, each an opaque file."""
+def file_docs(*formats: str) -> dict[str, Any]:
+    """Describe the content of a response that is a file in one of the formats, such as "png"."""
     return {MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in formats}
 
 
-def outcomes(description: str, model: type[BaseModel], *formats: str) -> dict[int | str, dict[str, Any]]:
-    """200 as JSON or a file of these formats, and every failure."""
-    return {200: {"content": binary(*formats), "model": model, "description": description}, **failures(*_OF_A_BODY)}
+def response_docs(description: str, model: type[BaseModel], *formats: str) -> ResponseDocs:
+    """Describe all responses of a route that takes a body.
+
+    Args:
+        description: What a successful response holds.
+        model: The schema of a successful response in JSON.
+        *formats: The file formats of a successful response, besides JSON.
+    """
+    success = {"content": file_docs(*formats), "model": model, "description": description}
+    return {200: success, **problem_docs(*_PROBLEMS_WITH_BODY)}
 
 
 def install(app: FastAPI, catalog: Catalog) -> None:
-    """Complete the document of the routes an app has now; examples are of the default model, as it is when asked."""
-    plain = app.openapi()  # not when asked: it takes a tenth of a second, in which nobody is answered
+    """Add problems, keys and examples to the OpenAPI document of an app; call it after the routes are there.
+
+    The examples are made at every request of the document, because the default model may change.
+    """
+    plain = app.openapi()  # made here and not on request: it takes a tenth of a second and would block the server
 
     def openapi() -> dict[str, Any]:
         document = copy.deepcopy(plain)
         problem = Problem.model_json_schema(ref_template=REFERENCE)
         document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
         if catalog.settings.api_keys:
-            _of_keys(document)
-            return document  # which needs no key, so no example gives away what needs one
+            _add_keys(document)
+            return document  # without examples: the document needs no key, but what a model is does
         try:
-            name = catalog.default()
+            name = catalog.default_name()
             manifest = catalog.engine(name).manifest
-        except NotFound:  # no model, no example
+        except NotFound:  # without the model there are no examples
             return document
         for path, methods in document["paths"].items():
             for operation in methods.values():
-                _of_parameters(operation.get("parameters", []), name, manifest)
-                _of_body(operation, _bodies(manifest).get(path))
+                _add_parameter_examples(operation.get("parameters", []), name, manifest)
+                _add_body_example(operation, _example_bodies(manifest).get(path))
         return document
 
-    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation says to
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation says
 
 
-def _of_keys(document: dict[str, Any]) -> None:
+def _add_keys(document: dict[str, Any]) -> None:
     document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"key": []}]
     for methods in document["paths"].values():
         for operation in methods.values():
-            operation["responses"] |= {str(status): answer for status, answer in failures(401).items()}
+            operation["responses"] |= {str(status): docs for status, docs in problem_docs(401).items()}
 
 
-def _of_parameters(parameters: list[dict[str, Any]], name: str, manifest: Manifest) -> None:
+def _add_parameter_examples(parameters: list[dict[str, Any]], name: str, manifest: Manifest) -> None:
     values = {"name": name, "digest": manifest.digest, "seed": 7, "index": 3, "model": name}
     for parameter in parameters:
         if parameter["name"] in values:
             parameter["example"] = values[parameter["name"]]
 
 
-def _of_body(operation: dict[str, Any], example: dict[str, Any] | None) -> None:
+def _add_body_example(operation: dict[str, Any], example: dict[str, Any] | None) -> None:
     if example is not None:
         operation["requestBody"]["content"]["application/json"]["example"] = example
 
 
-def _bodies(manifest: Manifest) -> dict[str, dict[str, Any]]:
+def _example_bodies(manifest: Manifest) -> dict[str, dict[str, Any]]:
     ends = {"start": {"seed": 7}, "end": {"seed": 7, "index": 1}}
     bodies: dict[str, dict[str, Any]] = {
         "/v1/sample": {"n": 16, "seed": 7},

@@ -1,4 +1,4 @@
-"""One envelope for every error over HTTP: problem details, RFC 9457."""
+"""The one form of every error response: problem details, RFC 9457 (https://www.rfc-editor.org/rfc/rfc9457)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rae_serve.errors import Expired, InvalidInput, NotFound, Overloaded
 
 MEDIA_TYPE: Final = "application/problem+json"
-REQUEST_ID: Final = "rae_serve.id"  # in the ASGI scope
+REQUEST_ID: Final = "rae_serve.id"  # a key of the ASGI scope
 log = logging.getLogger(__name__)
 
 
@@ -32,9 +32,9 @@ class Problem(BaseModel):
     """Problem details (RFC 9457)."""
 
     type: str = "about:blank"
-    title: str = Field(description="The status in words.")
+    title: str = Field(description="The name of the status.")
     status: int
-    detail: str = Field(description="What was wrong, and what to do.")
+    detail: str = Field(description="What is wrong, and what to do.")
     errors: list[FieldProblem] = []
 
 
@@ -44,14 +44,26 @@ def response(
     errors: list[FieldProblem] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as an HTTP response."""
+    """Return a problem as an HTTP response.
+
+    Args:
+        status: The HTTP status, 400 or more.
+        detail: A sentence for the person who reads the response.
+        errors: The fields of the request that are wrong; none by default.
+        headers: More headers of the response; none by default.
+    """
     problem = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or [])
     body = problem.model_dump_json(exclude_defaults=True)
     return Response(body, status, headers, media_type=MEDIA_TYPE)
 
 
+def expired_response() -> Response:
+    """Return the response to a request that waited longer than the time limit."""
+    return response(503, str(Expired()), headers={"Retry-After": "1"})
+
+
 def install(app: FastAPI) -> None:
-    """Answer every error of an app with problem details, and say so in its OpenAPI document."""
+    """Make the app respond to every exception of its routes with problem details."""
 
     @app.exception_handler(InvalidInput)
     async def invalid(request: Request, error: InvalidInput) -> Response:
@@ -67,28 +79,28 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Expired)
     async def expired(request: Request, error: Expired) -> Response:
-        return response(503, str(error), headers={"Retry-After": "1"})
+        return expired_response()
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         return _validation_response(request, error)
 
     @app.exception_handler(HTTPException)
-    async def routing(request: Request, error: HTTPException) -> Response:
-        return response(error.status_code, _explained(request.scope, str(error.detail)), headers=error.headers)
+    async def http_exception(request: Request, error: HTTPException) -> Response:
+        return response(error.status_code, _clear_detail(request.scope, str(error.detail)), headers=error.headers)
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
         facts = {"id": request.scope.get(REQUEST_ID)}
         where = (request.method, request.url.path)
         log.error("unexpected error at %s %s", *where, exc_info=error, extra={"facts": facts})
-        return response(500, "an error of the server's own; its log has the details")
+        return response(500, "an error inside the server; the server's log has the details")
 
 
 def _validation_response(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return response(400, f"the body is no JSON: {first['ctx']['error']}")
+        return response(400, f"the body is not JSON: {first['ctx']['error']}")
     content_type = request.headers.get("content-type", "").split(";")[0].strip()
     if first["loc"] == ("body",) and content_type not in ("", "application/json"):
         return response(415, f"the body must be application/json, not {content_type}; set Content-Type")
@@ -100,7 +112,7 @@ def _validation_response(request: Request, error: RequestValidationError) -> Res
 
 def _sentence(error: Mapping[str, Any]) -> str:
     if error["type"] == "extra_forbidden":
-        return "is no field of this request"
+        return "is not a field of this request"
     message = str(error["msg"])
     given = "" if error["type"] == "missing" else f", not {_short(error['input'])}"
     return message[0].lower() + message[1:] + given
@@ -111,8 +123,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else text[:77] + "…"
 
 
-class ProblemDetails:
-    """ASGI middleware: whatever error an app answers in another form leaves as problem details."""
+class ProblemMiddleware:
+    """ASGI middleware that turns an error response of any other form, such as BentoML's, into problem details."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -137,7 +149,7 @@ class ProblemDetails:
                         for name in ("allow", "retry-after")
                         if name.encode() in foreign["headers"]
                     }
-                    detail = _explained(scope, _detail_of(foreign["body"]))
+                    detail = _clear_detail(scope, _detail_of(foreign["body"]))
                     problem = response(foreign["status"], detail, headers=kept)
                     await problem(scope, receive, send)
                 return
@@ -146,18 +158,18 @@ class ProblemDetails:
         await self.app(scope, receive, send_problem)
 
 
-def _explained(scope: Scope, detail: str) -> str:
-    """A detail that says more than the status, where routing gave none."""
+def _clear_detail(scope: Scope, detail: str) -> str:
+    """Return a detail that names the path, if the router gave only the name of the status."""
     match detail:
         case "Not Found":
-            return f"there is nothing at {scope['path']}; /docs lists what there is"
+            return f"there is nothing at {scope['path']}; /docs lists the addresses"
         case "Method Not Allowed":
             return f"{scope['path']} does not take {scope['method']}"
     return detail
 
 
 def _detail_of(body: bytes) -> str:
-    """The message in an error of BentoML's or Starlette's own."""
+    """Return the message in the body of an error response of BentoML or Starlette."""
     text = body.decode("utf-8", "replace").strip()
     try:
         document = json.loads(text)
@@ -167,6 +179,6 @@ def _detail_of(body: bytes) -> str:
         document = document[0]
     if not isinstance(document, dict):
         return text
-    if isinstance(fields := document.get("detail"), list):  # of BentoML's validation
+    if isinstance(fields := document.get("detail"), list):  # from BentoML's validation
         return "; ".join(f"{'.'.join(map(str, field['loc']))}: {field['msg']}" for field in fields)
     return str(document.get("error") or document.get("detail") or text)

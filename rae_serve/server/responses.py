@@ -1,123 +1,158 @@
-"""Pixels and latents as HTTP answers."""
+"""Encode images and latents as HTTP responses."""
 
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import quote
 
 import numpy as np
 from fastapi import Response
+from pydantic import BaseModel
 
 from rae_serve import images
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.engine import Engine
-from rae_serve.images import MEDIA_TYPES
+from rae_serve.images import MEDIA_TYPES, Animation
 from rae_serve.server import waiting
 from rae_serve.server.schemas import ImagesResponse, LatentsResponse, SampleResponse, WalkResponse
 
-# Smaller pictures are encoded sooner than another thread would begin to.
-_AT_ONCE_BYTES = 32 * 1024
+# Up to this size, encoding images takes less time than handing them to another thread.
+_ENCODE_AT_ONCE_BYTES: Final = 32 * 1024
+_ANIMATIONS: Final[dict[str, Animation]] = {"gif": "gif", "webp-animation": "webp"}
 
 
-def headers(engine: Engine, seed: int | None = None) -> dict[str, str]:
-    """What an answer was made from."""
-    # A header knows Latin-1 only; a folder may have any name.
-    made_from = {"RAE-Model": quote(engine.bundle.name), "RAE-Digest": engine.manifest.digest}
-    return made_from if seed is None else {"RAE-Seed": str(seed), **made_from}
+def model_headers(engine: Engine, seed: int | None = None) -> dict[str, str]:
+    """Return the headers that name the model, and the seed if there is one, behind a response."""
+    # A header can hold Latin-1 only, but a model may have any name.
+    headers = {"RAE-Model": quote(engine.bundle.name), "RAE-Digest": engine.manifest.digest}
+    return headers if seed is None else {"RAE-Seed": str(seed), **headers}
 
 
-async def sampled(engine: Engine, pixels: Pixels, format_: str, seed: int, offset: int) -> Response:
-    """Rows of a seed."""
-    names = [f"{seed}-{offset + i:06d}.png" for i in range(len(pixels))] if format_ == "zip" else []
-    if format_ == "json":
-        facts = {**_facts(engine), "seed": seed, "offset": offset}
-        body = await _encoded(
-            pixels, lambda: SampleResponse(**facts, images=_pngs(pixels)).model_dump_json().encode()
-        )
-    else:
-        body = await _encoded(pixels, lambda: _file(images.grid, pixels, format_, names))
-    return Response(body, headers=headers(engine, seed), media_type=MEDIA_TYPES[format_])
+async def sample_response(engine: Engine, pixels: Pixels, format_: str, seed: int, offset: int) -> Response:
+    """Encode the images of a seed.
+
+    Args:
+        engine: The engine that made the images.
+        pixels: The images, uint8 [N, H, W, C].
+        format_: One of `schemas.PictureFormat`.
+        seed: The seed of the images.
+        offset: The row of the first image.
+    """
+
+    def document() -> BaseModel:
+        return SampleResponse(**_model(engine), seed=seed, offset=offset, images=_base64_pngs(pixels))
+
+    def file_name(index: int) -> str:
+        return f"{seed}-{offset + index:06d}.png"
+
+    return await _response(engine, pixels, format_, document, seed=seed, file_name=file_name)
 
 
-async def pictures(engine: Engine, pixels: Pixels, format_: str) -> Response:
-    """Images in the order of what they were made from."""
-    names = [f"{i:06d}.png" for i in range(len(pixels))]
-    if format_ == "json":
-        body = await _encoded(
-            pixels, lambda: ImagesResponse(**_facts(engine), images=_pngs(pixels)).model_dump_json().encode()
-        )
-    else:
-        body = await _encoded(pixels, lambda: _file(images.grid, pixels, format_, names))
-    return Response(body, headers=headers(engine), media_type=MEDIA_TYPES[format_])
+async def images_response(engine: Engine, pixels: Pixels, format_: str) -> Response:
+    """Encode images that were made from latents or from pictures.
+
+    Args:
+        engine: The engine that made the images.
+        pixels: The images, uint8 [N, H, W, C].
+        format_: One of `schemas.PictureFormat`.
+    """
+
+    def document() -> BaseModel:
+        return ImagesResponse(**_model(engine), images=_base64_pngs(pixels))
+
+    return await _response(engine, pixels, format_, document)
 
 
-async def walk(engine: Engine, latents: Latents, pixels: Pixels, format_: str) -> Response:
-    """Images in a row, or one after the other."""
-    media_type = MEDIA_TYPES.get(format_, MEDIA_TYPES["webp"])
-    match format_:
-        case "json":
-            body = await _encoded(
-                pixels,
-                lambda: (
-                    WalkResponse(**_facts(engine), images=_pngs(pixels), latents=_rows(latents))
-                    .model_dump_json()
-                    .encode()
-                ),
-            )
-        case "gif":
-            body = await waiting.in_thread(images.animate, pixels, "gif")
-        case "webp-animation":
-            body = await waiting.in_thread(images.animate, pixels, "webp")
-        case _:
-            body = await _encoded(pixels, lambda: _file(_strip, pixels, format_, []))
-    return Response(body, headers=headers(engine), media_type=media_type)
+async def walk_response(engine: Engine, latents: Latents, pixels: Pixels, format_: str) -> Response:
+    """Encode the images of an interpolation or an edit, as a strip of one row or as an animation.
+
+    Args:
+        engine: The engine that made the images.
+        latents: The latents of the images, float32 [N, latent_dim].
+        pixels: The images, uint8 [N, H, W, C].
+        format_: One of `schemas.WalkFormat`.
+    """
+
+    def document() -> BaseModel:
+        return WalkResponse(**_model(engine), images=_base64_pngs(pixels), latents=_decimals(latents))
+
+    return await _response(engine, pixels, format_, document, columns=len(pixels))
 
 
-async def codes(engine: Engine, latents: Latents, format_: str) -> Response:
-    """Latents."""
+async def latents_response(engine: Engine, latents: Latents, format_: str) -> Response:
+    """Encode latents, float32 [N, latent_dim], as "json" or "npy"."""
     if format_ == "npy":
         body = images.encode_npy(latents)
     else:
         active = engine.manifest.latent.active
-        answer = LatentsResponse(**_facts(engine), active=active, latents=_rows(latents))
-        body = answer.model_dump_json().encode()
-    return Response(body, headers=headers(engine), media_type=MEDIA_TYPES[format_])
+        body = _json(LatentsResponse(**_model(engine), active=active, latents=_decimals(latents)))
+    return Response(body, headers=model_headers(engine), media_type=MEDIA_TYPES[format_])
 
 
-async def picture(pixels: Pixels) -> bytes:
-    """A PNG of one image [H, W, C]."""
-    return await _encoded(pixels, lambda: images.encode(pixels))
+async def png(image: Pixels) -> bytes:
+    """Encode one image [H, W, C] as a PNG file."""
+    return await _in_thread_if_large(image, lambda: images.encode(image))
 
 
-async def _encoded(pixels: Pixels, encode: Any) -> bytes:
-    encoded: bytes = encode() if pixels.nbytes <= _AT_ONCE_BYTES else await waiting.in_thread(encode)
-    return encoded
+async def _response(
+    engine: Engine,
+    pixels: Pixels,
+    format_: str,
+    document: Callable[[], BaseModel],
+    *,
+    seed: int | None = None,
+    file_name: Callable[[int], str] = "{:06d}.png".format,
+    columns: int | None = None,
+) -> Response:
+    """Encode images in any format.
+
+    Args:
+        engine: The engine that made the images.
+        pixels: The images, uint8 [N, H, W, C].
+        format_: One of `schemas.PictureFormat` or `schemas.WalkFormat`.
+        document: Makes the document of the format "json".
+        seed: The seed for the header `RAE-Seed`; no such header by default.
+        file_name: Names the image of an index, for the format "zip".
+        columns: The columns of the grid if the images become one picture; nearly square by default.
+    """
+
+    def encode() -> bytes:
+        match format_:
+            case "json":
+                return _json(document())
+            case "npy":
+                return images.encode_npy(pixels)
+            case "zip":
+                return images.encode_zip(pixels, [file_name(i) for i in range(len(pixels))])
+            case "png" | "webp" | "jpeg":
+                return images.encode(images.grid(pixels, columns), format_)
+        raise AssertionError(format_)
+
+    if animation := _ANIMATIONS.get(format_):
+        body = await waiting.in_thread(images.animate, pixels, animation)
+    else:
+        body = await _in_thread_if_large(pixels, encode)
+    return Response(body, headers=model_headers(engine, seed), media_type=MEDIA_TYPES[animation or format_])
 
 
-def _file(arrange: Any, pixels: Pixels, format_: str, names: list[str]) -> bytes:
-    match format_:
-        case "npy":
-            return images.encode_npy(pixels)
-        case "zip":
-            return images.encode_zip(pixels, names)
-        case "png" | "webp" | "jpeg":
-            return images.encode(arrange(pixels), format_)
-    raise AssertionError(format_)
+async def _in_thread_if_large(pixels: Pixels, encode: Callable[[], bytes]) -> bytes:
+    return encode() if pixels.nbytes <= _ENCODE_AT_ONCE_BYTES else await waiting.in_thread(encode)
 
 
-def _strip(pixels: Pixels) -> Pixels:
-    return images.grid(pixels, columns=len(pixels))
+def _json(document: BaseModel) -> bytes:
+    return document.model_dump_json().encode()
 
 
-def _pngs(pixels: Pixels) -> list[str]:
+def _base64_pngs(pixels: Pixels) -> list[str]:
     return [base64.b64encode(images.encode(image)).decode() for image in pixels]
 
 
-def _rows(latents: Latents) -> list[list[float]]:
-    """The shortest decimals that are these float32 again."""
+def _decimals(latents: Latents) -> list[list[float]]:
+    """Return the latents as the shortest decimals that give the same float32 again."""
     return [[float(np.format_float_positional(x, trim="0")) for x in row] for row in latents]
 
 
-def _facts(engine: Engine) -> dict[str, Any]:
+def _model(engine: Engine) -> dict[str, Any]:
     return {"model": engine.bundle.name, "digest": engine.manifest.digest}

@@ -1,4 +1,4 @@
-"""The JSON bodies of requests and responses."""
+"""The schemas of JSON requests and responses."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from rae_serve.arrays import MAX_INTEGER
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
 from rae_serve.manifest import Manifest
 
-Seed = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="Of the noise.")]
-Index = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The row of the seed.")]
+Seed = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The seed of the noise.")]
+Index = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The row of the seed, from 0.")]
 PictureFormat = Literal["png", "webp", "jpeg", "npy", "zip", "json"]
 WalkFormat = Literal["png", "webp", "jpeg", "npy", "json", "gif", "webp-animation"]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Vector = Annotated[list[Number], Field(min_length=1)]
 
-MODEL: Final = "A model's name; the default model where it is left out."
-_PICTURE: Final = "png, webp (lossless), jpeg: one picture"
-_MORE: Final = "npy: uint8 [N, H, W, C]; json: base64 PNGs"
+MODEL: Final = "The name of a model. Without it, the default model is used."
+_GRID: Final = "png, webp (lossless), jpeg: one picture; several images become a grid of ⌈√n⌉ columns"
+_STRIP: Final = "png, webp (lossless), jpeg: one picture, with the images side by side"
+_ARRAYS: Final = "npy: a uint8 array [N, H, W, C]; json: PNG files in base64"
+_GRID_FORMATS: Final = f"{_GRID}; {_ARRAYS}; zip: one PNG file per image."
+_STRIP_FORMATS: Final = f"{_STRIP}; {_ARRAYS}; gif, webp-animation: an animation."
 
 
 class _Request(BaseModel):
@@ -30,67 +33,72 @@ class _Request(BaseModel):
 
 
 class SampleRequest(_Request):
-    """Rows offset … offset + n − 1 of a seed, as images."""
+    """Ask for the images of the rows offset … offset + n − 1 of a seed."""
 
     n: int = Field(1, ge=1, strict=True, description="How many images.")
-    offset: int = Field(0, ge=0, le=MAX_INTEGER, strict=True, description="The first row.")
-    seed: int | None = Field(None, ge=0, le=MAX_INTEGER, strict=True, description="Drawn where it is left out.")
-    temperature: Number = Field(1.0, ge=0.0, le=MAX_TEMPERATURE, description="A factor on the noise.")
-    format: PictureFormat = Field(
-        "png", description=f"{_PICTURE}, for n > 1 a grid of ⌈√n⌉ columns; {_MORE}; zip: a PNG for each."
+    offset: int = Field(0, ge=0, le=MAX_INTEGER, strict=True, description="The first row of the seed.")
+    seed: int | None = Field(
+        None, ge=0, le=MAX_INTEGER, strict=True, description="The seed of the noise; drawn at random by default."
     )
+    temperature: Number = Field(
+        1.0,
+        ge=0.0,
+        le=MAX_TEMPERATURE,
+        description="The noise is multiplied by this. Higher values give more varied and less likely images.",
+    )
+    format: PictureFormat = Field("png", description=_GRID_FORMATS)
 
 
 class SampleResponse(BaseModel):
-    """The answer in JSON."""
+    """The images of a seed, in JSON."""
 
     model: str
     digest: str
     seed: int
     offset: int
-    images: list[str] = Field(description="PNG files, base64.")
+    images: list[str] = Field(description="PNG files in base64.")
 
 
 class DecodeRequest(_Request):
-    """Latents to be made into images."""
+    """Ask for the images of latents."""
 
-    latents: list[Vector] = Field(min_length=1, description="One row of latent_dim numbers an image.")
-    format: PictureFormat = Field("png", description=f"{_PICTURE}, or a grid of several; {_MORE}; zip: a PNG each.")
+    latents: list[Vector] = Field(min_length=1, description="One latent per image, of latent_dim numbers each.")
+    format: PictureFormat = Field("png", description=_GRID_FORMATS)
 
 
 class ImagesRequest(_Request):
-    """Pictures of any size, PNG, JPEG, WebP, GIF, BMP or TIFF; the model's preprocessing is applied to each."""
+    """Send pictures of any size: PNG, JPEG, WebP, GIF, BMP or TIFF. The model's preprocessing is applied to each."""
 
-    images: list[str] = Field(min_length=1, description="Picture files, base64.")
-    format: str | None = Field(None, description="As the parameter of the same name.")
+    images: list[str] = Field(min_length=1, description="Picture files in base64.")
+    format: str | None = Field(None, description="The same as the query parameter `format`, and used instead of it.")
 
 
 class LatentsResponse(BaseModel):
-    """Latents, and which of the trained dimensions their entries are."""
+    """Latents, in JSON."""
 
     model: str
     digest: str
-    active: list[int] = Field(description="The trained dimension of every entry of a latent.")
+    active: list[int] = Field(description="For each entry of a latent, the number of its dimension in training.")
     latents: list[list[float]]
 
 
 class ImagesResponse(BaseModel):
-    """Images in JSON."""
+    """Images, in JSON."""
 
     model: str
     digest: str
-    images: list[str] = Field(description="PNG files, base64.")
+    images: list[str] = Field(description="PNG files in base64.")
 
 
 class Point(BaseModel):
-    """A place in latent space: of a seed and its row, of a picture, or itself. Exactly one of the three."""
+    """A point in latent space: exactly one of a seed with a row, a latent, or a picture."""
 
     model_config = ConfigDict(extra="forbid")
 
-    seed: int | None = Field(None, ge=0, le=MAX_INTEGER, strict=True)
+    seed: int | None = Field(None, ge=0, le=MAX_INTEGER, strict=True, description="The seed of the noise.")
     index: int = Field(0, ge=0, le=MAX_INTEGER, strict=True, description="The row of the seed.")
-    latent: Vector | None = Field(None, description="latent_dim numbers.")
-    image: str | None = Field(None, description="A picture file, base64.")
+    latent: Vector | None = Field(None, description="The latent itself, latent_dim numbers.")
+    image: str | None = Field(None, description="A picture file in base64, to be encoded.")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -101,49 +109,51 @@ class Point(BaseModel):
 
 
 class InterpolateRequest(_Request):
-    """The way between two points."""
+    """Ask for the images between two points."""
 
     start: Point
     end: Point
     steps: int = Field(8, ge=1, strict=True, description="How many images, both ends included.")
     space: Literal["latent", "noise"] = Field(
-        "latent", description="noise: before the prior, every step a likely sample; both points must be seeds."
+        "latent",
+        description="latent: interpolate between latents; noise: interpolate between the noises of two seeds.",
     )
     path: Literal["linear", "spherical"] = Field(
-        "linear", description="spherical: an arc, about 0 in noise, about the training latents' mean in latent space."
+        "linear",
+        description="linear: a straight line; spherical: an arc, around 0 in noise space and around the mean of the "
+        "training latents in latent space. A spherical path in noise space keeps every step as likely as the ends.",
     )
-    format: WalkFormat = Field(
-        "png", description=f"{_PICTURE}, a strip from start to end; {_MORE}; gif, webp-animation: animated."
-    )
+    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
 
 
 class EditRequest(_Request):
-    """A point moved along an attribute's direction."""
+    """Ask for the images of a point that is moved along the direction of an attribute."""
 
     point: Point
-    attribute: str = Field(description="One of the model's, as its manifest lists them.")
+    attribute: str = Field(description="The name of an attribute in the model's manifest.")
     strengths: list[Annotated[Number, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]] = Field(
-        [-1.0, 0.0, 1.0], min_length=1, description="In distances between the attribute's two classes."
+        [-1.0, 0.0, 1.0],
+        min_length=1,
+        description="How far to move, one image per strength. 1 is the distance from the mean of the images without "
+        "the attribute to the mean of those with it; negative values move away from the attribute.",
     )
-    format: WalkFormat = Field(
-        "png", description=f"{_PICTURE}, a strip in the order of strengths; {_MORE}; gif, webp-animation: animated."
-    )
+    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
 
 
 class WalkResponse(ImagesResponse):
-    """Images in JSON, with the latents that they were made from."""
+    """Images and their latents, in JSON."""
 
     latents: list[list[float]]
 
 
 class ModelSummary(BaseModel):
-    """A model in the list."""
+    """A model in the list of models."""
 
     name: str
     digest: str
     kind: str
-    default: bool = Field(description="Whether it is used where a request names none.")
-    shape: tuple[int, int, int] = Field(description="Height, width and channels of its images.")
+    default: bool = Field(description="Whether requests that name no model use this one.")
+    shape: tuple[int, int, int] = Field(description="Height, width and channels of the model's images.")
     latent_dim: int
     noise_dim: int
 

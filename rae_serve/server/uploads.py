@@ -1,4 +1,4 @@
-"""Pictures that clients send: as the raw body, as a form's files, or as base64 in JSON."""
+"""Read the pictures in a request: one as the raw body, or several as a form's files or as base64 in JSON."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from rae_serve import arrays
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 from rae_serve.preprocessing import Preprocessing, read_picture
@@ -21,16 +22,16 @@ from rae_serve.server.schemas import ImagesRequest
 from rae_serve.server.settings import Settings
 
 _BINARY: Final = {"type": "string", "format": "binary"}
-RAW: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
-# One grey pixel, the smallest picture that an example can carry.
+PICTURE_TYPES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+# A PNG of one grey pixel, so that the example stays short.
 _EXAMPLE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
-# For OpenAPI: FastAPI does not describe a body that a handler reads itself.
-BODY: Final[dict[str, Any]] = {
+# The OpenAPI description of such a body. FastAPI makes none for a route that reads the body itself.
+BODY_DOCS: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            **{kind: {"schema": _BINARY} for kind in RAW},
+            **{content_type: {"schema": _BINARY} for content_type in PICTURE_TYPES},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
@@ -50,69 +51,76 @@ BODY: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Upload:
-    """The files of a request, each with the name of the field that it stood in, and what JSON said beside them."""
+    """The picture files of a request, each with the name of its field, and the other fields of a JSON body."""
 
     files: list[tuple[str, bytes]]
     model: str | None = None
     format: str | None = None
 
 
-async def receive(request: Request, limit: int) -> Upload:
-    """The picture files of a body, at most `limit`. Raises what becomes 400, 415 or 422."""
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        upload = await _form(request, limit)
-    elif kind == "application/json":
-        upload = _json(await request.body())
-    elif kind in RAW or kind == "application/octet-stream":
+async def read_upload(request: Request, max_pictures: int) -> Upload:
+    """Read the picture files in the body of a request.
+
+    Raises:
+        HTTPException: The form cannot be read (400), or the Content-Type is not supported (415).
+        RequestValidationError: The body is not JSON, or has a wrong field.
+        InvalidInput: There is no picture, or there are more than `max_pictures`.
+    """
+    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
+    if content_type == "multipart/form-data":
+        upload = await _read_form(request, max_pictures)
+    elif content_type == "application/json":
+        upload = _read_json(await request.body())
+    elif content_type in PICTURE_TYPES or content_type == "application/octet-stream":
         upload = Upload([("body", await request.body())])
     else:
-        given = f"not {kind}" if kind else "and it says nothing"
+        given = f"not {content_type}" if content_type else "but it is missing"
         raise HTTPException(415, f"Content-Type must be image/…, multipart/form-data or application/json, {given}")
     if not upload.files:
         raise InvalidInput("images", "must hold at least one picture")
-    if len(upload.files) > limit:
-        raise InvalidInput("images", f"must be at most {limit}, not {len(upload.files)}")
+    arrays.at_most("images", len(upload.files), max_pictures)
     return upload
 
 
-def pixels(upload: Upload, preprocessing: Preprocessing, settings: Settings) -> Pixels:
-    """uint8 [N, H, W, C]. Raises InvalidInput, naming the field, for what is no picture or too large a one."""
-    left = settings.max_pixels
-    prepared = []
+def preprocess(upload: Upload, preprocessing: Preprocessing, settings: Settings) -> Pixels:
+    """Decode and preprocess the pictures of an upload. Return them as uint8 [N, H, W, C].
+
+    Raises InvalidInput, naming the field, if a file is not a picture or the pictures together have more than
+    `settings.max_pixels` pixels.
+    """
+    pixels_left = settings.max_pixels
+    images = []
     for field, data in upload.files:
-        picture = read_picture(data, field, max_pixels=left)
-        left -= picture.width * picture.height
-        prepared.append(preprocessing(picture))
-    return np.stack(prepared)
+        picture = read_picture(data, field, max_pixels=pixels_left)
+        pixels_left -= picture.width * picture.height
+        images.append(preprocessing(picture))
+    return np.stack(images)
 
 
-def decoded(field: str, text: str) -> bytes:
-    """The bytes of base64. Raises InvalidInput, naming `field`."""
+def decode_base64(field: str, text: str) -> bytes:
+    """Decode base64. Raises InvalidInput, naming `field`, if the text is not base64."""
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise InvalidInput(field, "is no base64") from None
+        raise InvalidInput(field, "is not base64") from None
 
 
-def _json(body: bytes) -> Upload:
+def _read_json(body: bytes) -> Upload:
     try:
         request = ImagesRequest.model_validate_json(body)
     except ValidationError as error:
-        if error.errors()[0]["type"] == "json_invalid":
-            raise HTTPException(400, f"the body is no JSON: {error.errors()[0]['ctx']['error']}") from None
         problems = [{**entry, "loc": ("body", *entry["loc"])} for entry in error.errors()]
         raise RequestValidationError(problems) from None
-    files = [(f"images.{i}", decoded(f"images.{i}", text)) for i, text in enumerate(request.images)]
+    files = [(f"images.{i}", decode_base64(f"images.{i}", text)) for i, text in enumerate(request.images)]
     return Upload(files, request.model, request.format)
 
 
-async def _form(request: Request, limit: int) -> Upload:
+async def _read_form(request: Request, max_pictures: int) -> Upload:
     try:
-        await request.form(max_files=limit + 1, max_fields=0)
+        await request.form(max_files=max_pictures + 1, max_fields=0)
     except (UnicodeError, LookupError) as error:
         raise HTTPException(400, f"the form's charset cannot be used: {error}") from None
-    async with request.form() as form:  # as it was just read
+    async with request.form() as form:  # the form that was just read, now closed at the end
         parts = form.multi_items()
         names = sorted({name for name, part in parts if not isinstance(part, UploadFile)})
         if names:

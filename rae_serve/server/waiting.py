@@ -1,4 +1,4 @@
-"""Waiting for an engine's futures, as long as there is somebody to answer and time to do it in."""
+"""Await the engine's results, and watch whether the client is still connected."""
 
 from __future__ import annotations
 
@@ -15,26 +15,33 @@ from rae_serve.server import metrics, problems
 
 Result = TypeVar("Result")
 
-DEADLINE: Final = "rae_serve.deadline"  # in the ASGI scope, of time.monotonic
-# What is done sooner is not worth watching its client for.
+DEADLINE: Final = "rae_serve.deadline"  # a key of the ASGI scope; the value is a time of time.monotonic()
+# Most results come sooner. Only after this time is it worth the cost to watch for a disconnect.
 _UNWATCHED_S: Final = 0.05
-# Pictures are decoded and encoded beside the model, a core each: the codecs free the GIL.
-_pictures = ThreadPoolExecutor(cpu_count() or 1, thread_name_prefix="pictures")
+# Threads that decode and encode pictures, one per core. The codecs release the GIL.
+_picture_threads = ThreadPoolExecutor(cpu_count() or 1, thread_name_prefix="pictures")
 
 
 class ClientLeft(Exception):
-    """The client has closed its connection; there is nobody to answer."""
+    """The client has closed its connection, so there is nobody to respond to."""
 
 
-def to_nobody() -> Response:
-    """The answer after ClientLeft. Nobody hears it, but BentoML's middleware waits for one."""
+def client_left_response() -> Response:
+    """Return the response after ClientLeft. No client receives it, but BentoML's middleware waits for a response."""
     return Response(status_code=499, media_type=problems.MEDIA_TYPE)
 
 
 async def result(request: Request, submit: Callable[[float], Future[Result]]) -> Result:
-    """What `submit`, given the deadline, will have made. A client who leaves cancels it.
+    """Await a result of the engine; cancel it if the client disconnects or the deadline passes.
 
-    Raises Overloaded, Expired or ClientLeft, each of them counted.
+    Args:
+        request: The request that the result is for.
+        submit: Starts the work, given the deadline of the request as a time of time.monotonic().
+
+    Raises:
+        Overloaded: Too many rows wait already.
+        Expired: The rows still waited at the deadline.
+        ClientLeft: The client disconnected.
     """
     try:
         return await _watched(request, asyncio.wrap_future(submit(request.scope[DEADLINE])))
@@ -50,26 +57,26 @@ async def result(request: Request, submit: Callable[[float], Future[Result]]) ->
 
 
 async def in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
-    """`work(*arguments)`, beside everything else."""
-    return await asyncio.get_running_loop().run_in_executor(_pictures, work, *arguments)
+    """Await `work(*arguments)`, run in a thread for pictures, so that the event loop can serve others meanwhile."""
+    return await asyncio.get_running_loop().run_in_executor(_picture_threads, work, *arguments)
 
 
 async def _watched(request: Request, waiting: asyncio.Future[Result]) -> Result:
-    leaving: asyncio.Future[None] | None = None
+    disconnect: asyncio.Future[None] | None = None
     try:
         await asyncio.wait((waiting,), timeout=_UNWATCHED_S)
         if not waiting.done():
-            leaving = asyncio.ensure_future(_left(request))
-            await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
+            disconnect = asyncio.ensure_future(_disconnect(request))
+            await asyncio.wait((waiting, disconnect), return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             raise ClientLeft
         return waiting.result()
-    finally:  # also where the request's time is up, and this is cancelled
+    finally:  # also if the middleware cancels this task at the deadline
         waiting.cancel()
-        if leaving:
-            leaving.cancel()
+        if disconnect:
+            disconnect.cancel()
 
 
-async def _left(request: Request) -> None:
+async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

@@ -17,7 +17,7 @@ from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput, NotFound
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import Front
+from rae_serve.server.middleware import RequestMiddleware
 from rae_serve.server.settings import Settings
 
 DIGITS = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
@@ -137,7 +137,7 @@ def test_an_attribute_of_ones_own_pictures_follows_the_strength(colours, command
     assert command("attributes", bundle, "--data", colours / "pictures", "--labels", table)[0] == 0
     catalog = Catalog(Settings(bundles=str(bundle), device="cpu"))
     catalog.load()
-    client = TestClient(Front(create_app(catalog), catalog.settings))
+    client = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
     picture = base64.b64encode((colours / "pictures" / "000001.png").read_bytes()).decode()
 
     def warmth(point: dict[str, object], strengths: list[int]) -> np.ndarray:

@@ -1,1 +1,1 @@
-"""The routes of the HTTP API, one file for each kind of resource."""
+"""The routes of the HTTP API, one file per kind of resource."""

@@ -1,4 +1,4 @@
-"""Which models there are."""
+"""Routes that list the models and show one of them."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from fastapi import APIRouter
 
 from rae_serve.engine import Engine
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.openapi import failures
+from rae_serve.server.openapi import problem_docs
 from rae_serve.server.schemas import ModelDetail, ModelList, ModelSummary
 
 
 def routes(catalog: Catalog) -> APIRouter:
-    """`/v1/models`."""
+    """Return the routes below `/v1/models`, except those of images."""
     router = APIRouter(tags=["models"])
 
     @router.get("/v1/models")
     async def list_models() -> ModelList:
-        """The models, and what goes in and out of each."""
+        """List the models, with the shapes of their inputs and outputs."""
         engines = catalog.engines()
-        default = catalog.default()
+        default = catalog.default_name()
         return ModelList(models=[_summary(name, engine, name == default) for name, engine in engines.items()])
 
-    @router.get("/v1/models/{name}", responses=failures(404, 422))
+    @router.get("/v1/models/{name}", responses=problem_docs(404, 422))
     async def show_model(name: str) -> ModelDetail:
-        """One model's whole manifest."""
+        """Show the whole manifest of a model."""
         return ModelDetail(name=name, manifest=catalog.engine(name).manifest)
 
     return router

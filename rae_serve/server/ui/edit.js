@@ -1,10 +1,10 @@
-// A picture of one's own, reconstructed, and moved along attributes.
+// The view for editing: reconstruct a picture of the user's own, and move a latent along attributes.
 
 import { act, field, figure, integer, make, slider } from "./elements.js";
 import { latentOf, parsePoint } from "./explore.js";
 import { curlOf, curlOfFile, latest, picture, postFile } from "./service.js";
 
-const LIMIT = 2; // in distances between an attribute's classes
+const LIMIT = 2; // the largest strength; 1 is the distance between the images with an attribute and those without
 
 export function edit(place, model, query, go) {
   const attributes = Object.entries(model.manifest.attributes);
@@ -40,7 +40,7 @@ export function edit(place, model, query, go) {
     event.preventDefault();
     go("edit", { point: `${seed.value}:${row.value}` });
   } }, field("Seed", seed), field("Row", row), make("button", { class: "primary" }, "Use this"));
-  const none = "This model knows no attributes. rae-serve attributes finds them in labelled pictures.";
+  const none = "This model has no attributes. To add some from labelled pictures, run: rae-serve attributes";
   place.append(dropZone(take), form,
     make("div", { class: "split" },
       make("div", { class: "stage" }, shown.element),

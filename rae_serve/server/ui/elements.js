@@ -1,4 +1,4 @@
-// Building blocks of the page.
+// The elements that the views are built from.
 
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -20,7 +20,7 @@ export function notice(text) {
   hiding = setTimeout(() => place.classList.remove("shown"), 4000);
 }
 
-// An event handler whose failure is shown.
+// Return an event handler that runs `work` and shows a notice if it fails.
 export function act(work) {
   return async (...args) => {
     try {
@@ -34,7 +34,7 @@ export function act(work) {
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-  } catch {  // browsers give the clipboard to https and localhost alone
+  } catch {  // without https, browsers allow this only on localhost
     const area = make("textarea", { value: text });
     document.body.append(area);
     area.select();
@@ -44,7 +44,7 @@ export async function copy(text) {
   notice("Copied: " + (text.length > 120 ? text.slice(0, 117) + "…" : text));
 }
 
-// A picture that can be changed and copied as the curl that makes it: {element, show(src, curl)}.
+// Make a figure whose picture can be replaced, with a button that copies the curl command for the picture.
 export function figure(caption, kind = "large") {
   const image = make("img", { alt: caption });
   let command = "";
@@ -59,7 +59,6 @@ export function figure(caption, kind = "large") {
       command = curl;
       element.hidden = false;
     },
-    hide() { element.hidden = true; },
   };
 }
 
@@ -71,7 +70,7 @@ export function slider(name, low, high, value, onInput) {
     output.textContent = Number(input.value).toFixed(2);
     onInput(Number(input.value));
   });
-  // Arrow keys would move a slider of step "any" by very little.
+  // By itself an arrow key moves a slider of step "any" very little.
   input.addEventListener("keydown", (event) => {
     const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
     if (!sign) return;
@@ -94,7 +93,7 @@ export function choice(options, value) {
   return make("select", { value }, ...options.map((o) => make("option", { value: o, selected: o === value }, o)));
 }
 
-// A key that the service may accept; asked for until there is one.
+// Ask the user for an API key in a dialog that cannot be cancelled; `refused` says that the last key was wrong.
 export function askForKey(refused) {
   return new Promise((resolve) => {
     const key = make("input", { type: "password", required: true, autocomplete: "current-password" });

@@ -1,4 +1,4 @@
-// A latent under one's fingers: a slider for each dimension.
+// The view of a single latent, with a slider for each dimension.
 
 import { act, field, figure, integer, make, slider } from "./elements.js";
 import { curlOf, latest, picture, post } from "./service.js";

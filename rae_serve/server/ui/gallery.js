@@ -1,4 +1,4 @@
-// Pictures by seed, each with its own address.
+// The view of the images of a seed, each with its own address.
 
 import { act, copy, field, integer, make } from "./elements.js";
 import { curlOfAddress, imageAddress, load } from "./service.js";

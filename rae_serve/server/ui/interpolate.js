@@ -1,10 +1,10 @@
-// The way between two pictures, as a strip and as an animation.
+// The view of the interpolation between two points, as a strip and as an animation.
 
 import { act, choice, field, figure, integer, make } from "./elements.js";
 import { parsePoint } from "./explore.js";
 import { curlOf, imageAddress, latest, load, picture } from "./service.js";
 
-// The end that was picked last in the gallery stays while the other one is picked.
+// Kept between visits: the user picks one end in the gallery, and then the other one.
 const ends = { start: "7:0", end: "7:1" };
 
 export function interpolate(place, model, query) {

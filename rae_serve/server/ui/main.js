@@ -1,4 +1,4 @@
-// Which view of which model the address names: #VIEW?model=…&….
+// Show the view and the model that the address names: #VIEW?model=…&….
 
 import { act, make } from "./elements.js";
 import { edit } from "./edit.js";

@@ -1,4 +1,4 @@
-// The service as the page sees it: requests, and the curl that makes the same.
+// Requests to the service, and the curl commands that make the same requests.
 
 import { askForKey } from "./elements.js";
 
@@ -25,7 +25,7 @@ export async function picture(path, body) {
   return URL.createObjectURL(await (await post(path, body)).blob());
 }
 
-// The picture at an address, into an image: by the browser itself, unless a key has to go along.
+// Show the picture at an address. The browser loads the picture itself, unless the request needs a key.
 export async function load(image, address) {
   image.src = sessionStorage.getItem(KEY) ? URL.createObjectURL(await (await request(address)).blob()) : address;
 }
@@ -47,7 +47,7 @@ export function curlOfFile(path, file) {
   return `curl ${authorization()}-H ${quoted("Content-Type: " + kind)} --data-binary ${quoted("@" + file.name)} ${quoted(ROOT + path)} -o image.png`;
 }
 
-// A function that runs `work` with the last arguments it was called with, one run at a time.
+// Return a function that runs `work` once at a time; of the calls during a run, only the last one is done.
 export function latest(work) {
   let waiting = null, running = false;
   return async (...args) => {
@@ -70,7 +70,7 @@ function quoted(text) {
   return "'" + text.replaceAll("'", "'\\''") + "'";
 }
 
-// The key itself stays out of the clipboard: whoever runs the command has it in a variable.
+// Name a shell variable instead of the key, so that the key does not get into the clipboard.
 function authorization() {
   return sessionStorage.getItem(KEY) ? '-H "Authorization: Bearer $RAE_SERVE_KEY" ' : "";
 }
@@ -80,7 +80,7 @@ async function request(address, options = {}) {
   const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
   const response = await fetch(address, { ...options, headers });
   if (response.status === 401) {
-    if (key === sessionStorage.getItem(KEY)) {  // else another request has asked meanwhile
+    if (key === sessionStorage.getItem(KEY)) {  // else another request has asked for a key in the meantime
       asking ??= askForKey(key !== null).finally(() => { asking = null; });
       sessionStorage.setItem(KEY, await asking);
     }
@@ -88,6 +88,6 @@ async function request(address, options = {}) {
   }
   if (response.ok) return response;
   let detail = `the service answered ${response.status}`;
-  try { detail = (await response.json()).detail; } catch { /* it was no problem document */ }
+  try { detail = (await response.json()).detail; } catch { /* the body is not a problem document */ }
   throw new Error(detail);
 }

@@ -18,20 +18,20 @@ from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, Overloaded
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import Front
-from rae_serve.server.problems import ProblemDetails
+from rae_serve.server.middleware import RequestMiddleware
+from rae_serve.server.problems import ProblemMiddleware
 from rae_serve.server.settings import Settings
 
 
 @pytest.fixture(scope="module")
-def app(bundle: Bundle) -> Front:
+def app(bundle: Bundle) -> RequestMiddleware:
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_images=100))
     catalog.load()
-    return Front(create_app(catalog), catalog.settings)
+    return RequestMiddleware(create_app(catalog), catalog.settings)
 
 
 @pytest.fixture(scope="module")
-def client(app: Front) -> TestClient:
+def client(app: RequestMiddleware) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -103,7 +103,7 @@ def test_one_image_is_no_grid_and_a_drawn_seed_comes_back(client, engine):
 def test_what_needs_a_key_is_for_no_shared_cache(bundle):
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", api_keys=["some-key-1234567"]))
     catalog.load()
-    alone = TestClient(Front(create_app(catalog), catalog.settings))
+    alone = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
     key = {"Authorization": "Bearer some-key-1234567"}
     answer = alone.get("/v1/models/digits/images/1/2.png", headers=key)
     assert answer.headers["cache-control"] == "private, max-age=60"
@@ -114,7 +114,7 @@ def test_a_model_may_have_any_name(bundle, tmp_path):
     shutil.copytree(bundle.path, tmp_path / "数字")
     catalog = Catalog(Settings(bundles=str(tmp_path), device="cpu"))
     catalog.load()
-    alone = TestClient(Front(create_app(catalog), catalog.settings))
+    alone = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
     answer = alone.post("/v1/sample", json={"model": "数字", "seed": 1})
     assert answer.status_code == 200
     assert unquote(answer.headers["rae-model"]) == "数字"
@@ -233,7 +233,7 @@ def test_an_error_of_ours_tells_nothing_of_the_inside(client, monkeypatch):
         (b'{"error": "e"}', "e"),
         (b'[{"error": "listed"}]', "listed"),
         (b'{"error": "v", "detail": [{"loc": ["n"], "msg": "is odd"}]}', "n: is odd"),
-        (b"Not Found", "there is nothing at /x; /docs lists what there is"),
+        (b"Not Found", "there is nothing at /x; /docs lists the addresses"),
     ],
 )
 def test_foreign_errors_leave_as_problems(body, detail):
@@ -242,7 +242,7 @@ def test_foreign_errors_leave_as_problems(body, detail):
         await send({"type": "http.response.body", "body": body[:2], "more_body": True})
         await send({"type": "http.response.body", "body": body[2:]})
 
-    response = TestClient(ProblemDetails(foreign)).get("/x")
+    response = TestClient(ProblemMiddleware(foreign)).get("/x")
     assert problem(response, 418)["detail"] == detail
     assert response.headers["retry-after"] == "3"
 

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
 from rae_serve.errors import NotFound
+from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
+from rae_serve.server.middleware import RequestMiddleware
 from rae_serve.server.settings import Settings
 
 
@@ -58,8 +61,28 @@ def test_bundles_come_and_go(catalog, folder):
     catalog.refresh()
     catalog.refresh()
     assert not catalog.ready()
-    with pytest.raises(NotFound, match="no model"):
+    with pytest.raises(NotFound, match="the server has no model"):
         catalog.engine()
+    with pytest.raises(NotFound, match="there is no model 'one'; the models are: none"):
+        catalog.engine("one")
+
+
+def test_a_default_model_that_is_gone_is_named(folder):
+    shutil.copytree(folder / "one", folder / "two")
+    catalog = Catalog(Settings(bundles=str(folder), default_model="two", device="cpu"))
+    catalog.load()
+    assert catalog.engine() is catalog.engine("two")
+    shutil.rmtree(folder / "two")
+    for _ in range(2):
+        catalog.refresh()
+    with pytest.raises(NotFound, match="the default model 'two' is not loaded; name another model, one of: one"):
+        catalog.engine()
+    client = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
+    assert "'two'" in client.post("/v1/sample", json={}).json()["detail"]
+    assert client.post("/v1/sample", json={"model": "one"}).status_code == 200
+    assert [model["default"] for model in client.get("/v1/models").json()["models"]] == [False]
+    assert client.get("/openapi.json").status_code == 200
+    catalog.close()
 
 
 def test_a_changed_bundle_takes_its_place_and_the_old_one_still_answers(catalog, folder, bundle):

@@ -22,7 +22,7 @@ from rae_serve.manifest import Attribute
 from rae_serve.preprocessing import read_picture
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import Front
+from rae_serve.server.middleware import RequestMiddleware
 from rae_serve.server.settings import Settings
 
 
@@ -34,7 +34,7 @@ def client(bundle, tmp_path_factory):
     limits = {"max_images": 20, "max_body_bytes": 100_000, "max_pixels": 10_000}
     catalog = Catalog(Settings(bundles=str(folder), device="cpu", **limits))
     catalog.load()
-    yield TestClient(Front(create_app(catalog), catalog.settings), raise_server_exceptions=False)
+    yield TestClient(RequestMiddleware(create_app(catalog), catalog.settings), raise_server_exceptions=False)
     catalog.close()
 
 

@@ -19,10 +19,9 @@ from fastapi.testclient import TestClient
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
 from rae_serve.server import logs, metrics
-from rae_serve.server import middleware as front
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import Front
+from rae_serve.server.middleware import RequestMiddleware, middleware_stack
 from rae_serve.server.settings import Settings
 
 
@@ -30,7 +29,7 @@ from rae_serve.server.settings import Settings
 def app(bundle):
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_seconds=0.3))
     catalog.load()
-    yield Front(create_app(catalog), catalog.settings)
+    yield RequestMiddleware(create_app(catalog), catalog.settings)
     catalog.close()
 
 
@@ -140,7 +139,7 @@ def test_the_log_is_json_lines_with_ids(client, caplog):
 def test_workers_count_together(tmp_path):
     """Each in its process, as bentoml serve starts them; a dead worker's gauges are gone, its counts are not."""
     code = (
-        "from rae_serve import metrics; metrics.DROPPED.labels('expired').inc();"
+        "from rae_serve.server import metrics; metrics.DROPPED.labels('expired').inc();"
         "metrics.WAITING_ROWS.labels('prior').set(5); print(metrics.exposition().decode())"
     )
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
@@ -163,7 +162,7 @@ def locked(bundle):
     catalog = Catalog(settings)
     catalog.load()
     app = create_app(catalog)
-    for middleware, options in reversed(front.around(settings)):
+    for middleware, options in reversed(middleware_stack(settings)):
         app = middleware(app, **options)
     yield TestClient(app, raise_server_exceptions=False)
     catalog.close()
@@ -272,5 +271,13 @@ def test_forms_never_reach_the_disk(client, monkeypatch):
 def test_every_setting_is_documented():
     document = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
+        assert field.description
         default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        assert f"| `RAE_SERVE_{name.upper()}` | {default} | {field.description or ''} |" in document
+        assert f"| `RAE_SERVE_{name.upper()}` | {default} | {field.description} |" in document
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.startswith(("max_", "reload_"))])
+def test_every_limit_says_what_a_higher_value_does_and_where_to_start(name):
+    description = Settings.model_fields[name].description
+    assert "Higher: " in description
+    assert "Start " in description

@@ -19,12 +19,12 @@ lint: $(DEV)/.ready
 
 $(SERVE)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(SERVE)
-	$(SERVE)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(SERVE)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server]'
 	@touch $@
 
 $(DEV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train,dev]'
+	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server,client,train,dev]'
 	@touch $@
 
 clean:

@@ -102,13 +102,11 @@ class Autoencoder(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return the latents [B, m] that stand for images."""
-        output: Tensor = self.encoder(x)
-        return output
+        return self.encoder(x)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Return the images of latents."""
-        output: Tensor = self.decoder(latents)
-        return output
+        return self.decoder(latents)
 
     def codes(self, x: Tensor, *, gradient: bool = False) -> Tensor:
         """Return latents of images without changing batch-norm statistics, which are the auto-encoder update's.

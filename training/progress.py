@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -20,7 +21,7 @@ _REFRESH_SECONDS = 0.2
 def fit(trainer: Trainer, console: Console) -> None:
     """Train to the end and show a progress line. Ctrl-C and SIGTERM save a checkpoint and raise Interrupted."""
     # The handler puts the usual one back, so that a second Ctrl-C ends the process at once.
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    usual: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _: object) -> None:
         trainer.stop()

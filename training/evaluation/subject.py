@@ -12,10 +12,11 @@ import torch
 
 from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
-from rae_serve.engine import Device, Engine
+from rae_serve.engine import Engine
 from rae_serve.errors import RaeServeError
 from rae_serve.manifest import MANIFEST
 from rae_serve.preprocessing import Preprocessing
+from rae_serve.sessions import Device
 from training import checkpoint
 from training.inference import Inference
 from training.runs import RECORD, Run

@@ -137,7 +137,7 @@ def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[
     return {name: array.contiguous().numpy() for name, array in arrays.items()}
 
 
-def _npz(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
+def _npz(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()

@@ -98,6 +98,8 @@ class FlexAE(Autoencoder):
             critic_lr=prior_critic_lr,
         )
         self.prior = Whitened(generator) if prior_whitened else generator
+        self.filters = filters
+        self.hidden = hidden
         self.critic_steps = critic_steps
         self.penalty = penalty
         self.learning_rates = {

@@ -40,7 +40,7 @@ class FlexAESR(FlexAE):
         **flexae: Any,
     ) -> None:
         super().__init__(image_shape, **flexae)
-        self.image_critic = conv_critic(image_shape, self.encoder[0].out_channels, self.encoder[-1].in_features)
+        self.image_critic = conv_critic(image_shape, self.filters, self.hidden)
         self.image_penalty = image_penalty
         self.learning_rates |= {"image_critic": image_critic_lr, "smoothing": smoothing_lr}
 

@@ -59,6 +59,9 @@ class MaskAAE(Autoencoder):
         weight_decay: Decoupled weight decay of the auto-encoder's update. Ours.
     """
 
+    encoder: nn.Sequential
+    decoder: nn.Sequential
+
     def __init__(
         self,
         image_shape: ImageShape,
@@ -196,7 +199,7 @@ class MaskAAE(Autoencoder):
         mean, deviation = codes.mean(dim=0), codes.std(dim=0)
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)
-        last, first = self.encoder[-1], self.decoder[0]
+        last, first = self._latent_layers
         first.bias += first.weight[:, narrow] @ (self.mask[narrow] * mean)
         first.weight[:, narrow] *= deviation
         last.weight[narrow] /= deviation[:, None]
@@ -230,7 +233,7 @@ class MaskAAE(Autoencoder):
             )
         dropped = [i for i in range(len(self.depth)) if i not in active]
         pruned = copy.deepcopy(self)
-        last, first = pruned.encoder[-1], pruned.decoder[0]
+        last, first = pruned._latent_layers
         with torch.no_grad():
             first.bias += first.weight[:, dropped] @ (self.mask * mean)[dropped]
             first.weight = nn.Parameter((first.weight * self.mask)[:, active].contiguous())
@@ -239,6 +242,14 @@ class MaskAAE(Autoencoder):
         pruned.prior = StandardNormal(len(active))
         pruned.masked, pruned.depth = False, nn.Parameter(torch.ones(len(active)))
         return Exportable(pruned, active, self.mask.tolist())
+
+    @property
+    def _latent_layers(self) -> tuple[nn.Linear, nn.Linear]:
+        """The encoder's last layer, which makes the latents, and the decoder's first, which takes them."""
+        last, first = self.encoder[-1], self.decoder[0]
+        assert isinstance(last, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        return last, first
 
     def _mask_terms(self, x: Tensor, progress: float) -> dict[str, Tensor]:
         codes, noise = self.codes(x), self.prior.noise(len(x))

@@ -80,8 +80,7 @@ class VAE(Autoencoder):
 
     def rows(self, x: Tensor) -> Tensor:
         """Return means and log-variances, [B, 2m]."""
-        output: Tensor = self.encoder(x)
-        return output
+        return self.encoder(x)
 
     def latents(self, rows: Tensor) -> Tensor:
         """Draw one latent from the Gaussian of each row."""

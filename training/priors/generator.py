@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rae_serve.errors import InvalidInput
 from training.losses import gradient_penalty
@@ -43,6 +43,8 @@ class Generator(Prior):
         InvalidInput: noise_dim is smaller than latent_dim.
     """
 
+    network: Averaged | nn.Sequential
+
     def __init__(
         self,
         latent_dim: int,
@@ -74,7 +76,7 @@ class Generator(Prior):
         self.learning_rates = {"prior_critic": critic_lr, "prior_generator": generator_lr}
 
     def forward(self, noise: Tensor) -> Tensor:
-        output: Tensor = self.network(noise)
+        output = self.network(noise)
         return noise[:, : self.latent_dim] + output if self.residual else output
 
     @torch.no_grad()
@@ -82,9 +84,8 @@ class Generator(Prior):
         """Begin anew at N(0, I) with a fresh critic where the prior is residual; otherwise keep what was learned."""
         if not self.residual:
             return
-        last = self._trained_network[-1]
-        last.weight.zero_()
-        last.bias.zero_()
+        for parameter in self._trained_network[-1].parameters():
+            parameter.zero_()
         if isinstance(self.network, Averaged):
             self.network.restart()
         glorot(self.critic)
@@ -133,7 +134,5 @@ class Generator(Prior):
         return list(self.critic.parameters())
 
     @property
-    def _trained_network(self) -> torch.nn.Sequential:
-        network = self.network.network if isinstance(self.network, Averaged) else self.network
-        assert isinstance(network, torch.nn.Sequential)
-        return network
+    def _trained_network(self) -> nn.Sequential:
+        return self.network.network if isinstance(self.network, Averaged) else self.network

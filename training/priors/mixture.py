@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from rae_serve.errors import InvalidInput
-from training.priors.base import Prior
+from training.priors.base import Prior, Role
 
 _MAX_BOUND = 7.0  # noise stays within ±6.4, so a bound here is never or always passed
 
@@ -33,7 +34,8 @@ class Mixture(Prior):
     is_fitted: Tensor
 
     def __init__(self, latent_dim: int, components: int) -> None:
-        super().__init__(latent_dim, ["choice", *["gaussian"] * latent_dim])
+        gaussian: list[Role] = ["gaussian"] * latent_dim
+        super().__init__(latent_dim, ["choice", *gaussian])
         self.components = components
         self.register_buffer("bounds", _bounds(np.full(components, 1.0 / components)))
         self.register_buffer("means", torch.zeros(components, latent_dim))
@@ -69,7 +71,7 @@ class Mixture(Prior):
         self.is_fitted.fill_(True)
 
 
-def _bounds(weights: np.ndarray) -> Tensor:
+def _bounds(weights: npt.NDArray[np.float64]) -> Tensor:
     """Return the K − 1 values, float32, at which a standard normal passes from one component to the next."""
     cumulative = np.cumsum(weights, dtype=np.float64)[:-1] / np.sum(weights, dtype=np.float64)
     return torch.from_numpy(norm.ppf(cumulative).clip(-_MAX_BOUND, _MAX_BOUND).astype(np.float32))

@@ -22,7 +22,7 @@ class Averaged(nn.Module):
 
     steps: Tensor
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: nn.Sequential, decay: float) -> None:
         super().__init__()
         self.network = network
         self.decay = decay
@@ -30,8 +30,7 @@ class Averaged(nn.Module):
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
     def forward(self, x: Tensor) -> Tensor:
-        output: Tensor = (self.network if self.training else self.average)(x)
-        return output
+        return (self.network if self.training else self.average)(x)
 
     @torch.no_grad()
     def update(self) -> None:

@@ -200,7 +200,7 @@ class MaskAAE(Autoencoder):
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)
         last, first = self._latent_layers
-        first.bias += first.weight[:, narrow] @ (self.mask[narrow] * mean)
+        first.bias.add_(first.weight[:, narrow] @ (self.mask[narrow] * mean))
         first.weight[:, narrow] *= deviation
         last.weight[narrow] /= deviation[:, None]
         last.bias[narrow] = (last.bias[narrow] - mean) / deviation
@@ -235,7 +235,7 @@ class MaskAAE(Autoencoder):
         pruned = copy.deepcopy(self)
         last, first = pruned._latent_layers
         with torch.no_grad():
-            first.bias += first.weight[:, dropped] @ (self.mask * mean)[dropped]
+            first.bias.add_(first.weight[:, dropped] @ (self.mask * mean)[dropped])
             first.weight = nn.Parameter((first.weight * self.mask)[:, active].contiguous())
             last.weight, last.bias = nn.Parameter(last.weight[active]), nn.Parameter(last.bias[active])
         first.in_features = last.out_features = len(active)

@@ -175,7 +175,7 @@ def _digest(step: int, facts: str, tensors: Mapping[str, Tensor]) -> str:
     sha256 = hashlib.sha256(f"{step}\n{facts}\n".encode())
     for name, value in sorted(tensors.items()):
         sha256.update(f"{name} {value.dtype} {list(value.shape)}\n".encode())
-        sha256.update(value.reshape(-1).view(torch.uint8).numpy().data)
+        sha256.update(value.numpy().tobytes())
     return sha256.hexdigest()
 
 

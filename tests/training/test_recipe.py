@@ -73,3 +73,18 @@ def test_a_recipe_like_another(tmp_path):
     path.write_text('like = "aae-digit"\n')
     with pytest.raises(InvalidInput, match="like: there is no 'aae-digit'; did you mean aae-digits"):
         recipes.load(str(path))
+
+
+@pytest.mark.parametrize("model", sorted(path.stem for path in recipes.MODELS.glob("[!_]*.py")))
+def test_every_key_of_every_model_is_explained(model):
+    recipe = recipes.check({"name": "x", "model": model, "steps": 1})
+    keys = recipes.explain(recipe)
+    assert [key.name for key in keys] == list(recipes.flat(recipe))
+    assert [key.name for key in keys if not key.meaning.endswith(".")] == []
+
+
+def test_a_key_is_explained_with_its_value():
+    keys = {key.name: key for key in recipes.explain(recipes.load("flexae-digits", ["critic_steps=3"]))}
+    assert keys["critic_steps"].value == 3
+    assert "Critic updates for each auto-encoder update" in keys["critic_steps"].meaning
+    assert "held out" in keys["validation"].meaning

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from rae_serve import images
 from rae_serve.errors import InvalidInput
-from rae_serve.preprocessing import Preprocessing, read_picture
+from rae_serve.preprocessing import Preprocessing, read_picture, upright_size
 
 
 def png(picture: Image.Image) -> bytes:
@@ -125,7 +125,7 @@ def test_a_size_is_that_of_the_picture_as_it_was_held(orientation):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     Image.new("L", (12, 8)).save(buffer, "JPEG", exif=exif)
-    assert images.upright_size(Image.open(buffer)) == ((12, 8) if orientation in (1, 3) else (8, 12))
+    assert upright_size(Image.open(buffer)) == ((12, 8) if orientation in (1, 3) else (8, 12))
 
 
 def test_a_picture_beyond_the_limit_is_refused_by_its_header():

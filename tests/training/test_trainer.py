@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rae_serve.errors import InvalidInput, RunError
+from tests.waiting import wait_until
 from training import checkpoint, commands, trainer
 from training import recipe as recipes
 from training.inference import encode_all
@@ -114,15 +115,18 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
         resume = ["--resume"] if kill else []
         process = subprocess.Popen([*command, "--out", killed, *resume], env=environment)
         target = (kill + 1) * 45 + moments.randrange(-10, 10)  # the third and fourth are in the second stage
-        while not any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.json")):
+
+        def reached(process: subprocess.Popen[bytes] = process, target: int = target) -> bool:
             assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.001)
+            return any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.json"))
+
+        wait_until(reached, 120, f"a checkpoint of step {target} or later", pause=0.001)
         time.sleep(moments.uniform(0.0, 0.1))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(10)
     plain = [sys.executable, "-m", "rae_serve.cli", *words, "--out"]
     for arguments in ([*plain, killed, "--resume"], [*plain, tmp_path / "whole"]):
-        subprocess.run(arguments, env=environment, check=True, capture_output=True)
+        subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=120)
     assert_equal_runs(tmp_path / "whole", killed)
 
 
@@ -132,9 +136,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not list((tmp_path / "run").glob("checkpoints/*.json")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: list((tmp_path / "run").glob("checkpoints/*.json")), 60, "the first checkpoint")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -214,10 +216,9 @@ def test_skipped_files_are_listed_in_the_run(tmp_path, capsys):
 
 def test_a_time_budget_ends_a_run(tmp_path):
     timed = start(tmp_path / "run", "steps=1_000_000", "prior_steps=1_000_000", "minutes=0.03")
-    began = time.monotonic()
     timed.fit()
     assert timed.finished
-    assert time.monotonic() - began < 30
+    assert timed.step < 1_000_000
     stages = [json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {"autoencoder", "prior"} == set(stages)
 

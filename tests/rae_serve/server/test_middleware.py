@@ -140,13 +140,13 @@ def test_the_log_is_json_lines_with_ids(client, caplog):
 def test_workers_count_together(tmp_path):
     """Each in its process, as bentoml serve starts them; a dead worker's gauges are gone, its counts are not."""
     code = (
-        "from rae_serve import metrics; metrics.DROPPED.labels('expired').inc();"
+        "from rae_serve.server import metrics; metrics.DROPPED.labels('expired').inc();"
         "metrics.WAITING_ROWS.labels('prior').set(5); print(metrics.exposition().decode())"
     )
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for k in (1, 2):
         text = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
         ).stdout
         assert f'rae_serve_dropped_total{{reason="expired"}} {k}.0' in text
         assert 'rae_serve_waiting_rows{graph="prior"} 5.0' in text

@@ -1,4 +1,4 @@
-"""What all tests share: seeds, marks, a small bundle, servers of it, and the command line. Nothing here needs torch."""
+"""What all tests share: seeds, a small bundle, servers of it, and the command line. Nothing here needs torch."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def command(monkeypatch, capsys):
 
 @pytest.fixture
 def fails(command):
-    """Run a command that must fail as design.md says: status 2, nothing on stdout, one line on stderr with these texts."""
+    """Run a command that must fail: status 2, nothing on stdout, and one line on stderr that has these texts."""
 
     def run(words: list[object], *texts: str) -> None:
         status, out, err = command(*words)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 
 from rae_serve.bundle import Bundle
-from rae_serve.server.app import create_app
-from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import Front
-from rae_serve.server.settings import Settings
+from rae_serve.engine import Engine
+from rae_serve.preprocessing import read_picture
 
 WIDTHS = ("hidden", "prior_hidden", "critic_hidden")
 
@@ -52,7 +47,10 @@ def test_from_training_to_images(command, tmp_path):
         (["train", "flexae-digits", "--set", "latent_dim=four"], "latent_dim"),
         (["train", "flexae-digits", "--set", "latent_dim"], "key=value"),
         (["train", "flexae-digits", "--set", "noise_dim=3"], "noise_dim"),
-        (["train", "flexae-digits", "--set", "prior_generator_lr=-1"], "prior_generator_lr: input should be greater than 0, not -1"),
+        (
+            ["train", "flexae-digits", "--set", "prior_generator_lr=-1"],
+            "prior_generator_lr: input should be greater than 0, not -1",
+        ),
         (["train", "flexae-digits", "--steps", "0"], "steps"),
         (["train", "flexae-digits", "--steps", "many"], "many"),
         (["train", "flexae-digits", "--seed", "-1"], "seed"),
@@ -99,7 +97,7 @@ def colours(tmp_path_factory) -> Path:
 
 
 def test_an_attribute_of_ones_own_pictures_follows_the_strength(colours, command, tmp_path):
-    """From a folder of pictures and CelebA's table of them to /v1/edit."""
+    """From a folder of pictures and CelebA's table of them to edits."""
     run, bundle = tmp_path / "run", tmp_path / "bundles" / "mine"
     small = ("steps=120", "prior_steps=0", "batch_size=16", "filters=4", *(f"{key}=16" for key in WIDTHS))
     words = [word for setting in small for word in ("--set", setting)]
@@ -107,18 +105,15 @@ def test_an_attribute_of_ones_own_pictures_follows_the_strength(colours, command
     assert command("export", run, "--out", bundle)[0] == 0
     table = colours / "list_attr_celeba.txt"
     assert command("attributes", bundle, "--data", colours / "pictures", "--labels", table)[0] == 0
-    catalog = Catalog(Settings(bundles=str(bundle), device="cpu"))
-    catalog.load()
-    client = TestClient(Front(create_app(catalog), catalog.settings))
-    picture = base64.b64encode((colours / "pictures" / "000001.png").read_bytes()).decode()
+    engine = Engine(Bundle.load(bundle), device="cpu")
+    picture = read_picture((colours / "pictures" / "000001.png").read_bytes())
 
-    def warmth(point: dict[str, object], strengths: list[int]) -> np.ndarray:
-        body = {"point": point, "attribute": "Warm", "strengths": strengths, "format": "npy"}
-        edited = np.load(io.BytesIO(client.post("/v1/edit", json=body).content)).astype(float)
+    def warmth(code: np.ndarray, strengths: list[int]) -> np.ndarray:
+        edited = engine.edit(code, "Warm", strengths).astype(float)
         return (edited[..., 0] - edited[..., 2]).mean(axis=(1, 2))
 
-    for point in ({"image": picture}, {"seed": 5}):
+    for code in (engine.encode(engine.manifest.image(picture)[None]), engine.latents(engine.noise(1, seed=5))):
         # Away from what it is: a picture as blue as the model can make it grows no bluer.
-        away = -1 if warmth(point, [0])[0] > 0 else 1
-        assert (away * np.diff(warmth(point, [0, away, 2 * away, 3 * away])) > 0).all()
-    catalog.close()
+        away = -1 if warmth(code, [0])[0] > 0 else 1
+        assert (away * np.diff(warmth(code, [0, away, 2 * away, 3 * away])) > 0).all()
+    engine.close()

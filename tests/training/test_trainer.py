@@ -103,11 +103,14 @@ def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
-    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9; import rae_serve.cli as c"
-    command = [sys.executable, "-c", f"{eager}; c.main()", *words]  # a checkpoint after every step
+    eager = (
+        "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9"  # a checkpoint after every step
+    )
+    command = [sys.executable, "-c", f"{eager}; from rae_serve.cli.main import main; main()", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     moments = random.Random(0)

@@ -31,12 +31,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _seeded() -> None:
-    """Begin every test at the same state of the global random generators."""
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """Begin every test at the same state of the global random generators, and of its module's own, RNG."""
     random.seed(0)
     np.random.seed(0)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+    if hasattr(request.module, "RNG"):
+        request.module.RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="session")

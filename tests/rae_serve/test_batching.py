@@ -9,6 +9,7 @@ import pytest
 
 from rae_serve.batching import MicroBatcher, then
 from rae_serve.errors import Expired, Overloaded
+from tests.waiting import wait_until
 
 
 class Recorder:
@@ -35,8 +36,7 @@ def test_what_waits_goes_together_and_comes_back_to_its_caller():
         first = pool.submit(batcher, np.zeros((1, 2)))
         assert run.started.wait(10)
         jobs = [(rows := np.full((n, 2), n), pool.submit(batcher, rows)) for n in (1, 2, 3, 4)]
-        while len(batcher._jobs) < 4:
-            pass
+        wait_until(lambda: len(batcher._jobs) == 4, 10, "4 jobs wait")
         run.go.set()
         for rows, job in jobs:
             assert np.array_equal(job.result(10), rows * 2)
@@ -53,8 +53,7 @@ def test_a_large_request_is_cut_and_shares_its_batches():
         large = pool.submit(batcher, rows)
         assert run.started.wait(10)
         small = pool.submit(batcher, rows[:1])
-        while len(batcher._jobs) < 2:
-            pass
+        wait_until(lambda: len(batcher._jobs) == 2, 10, "2 jobs wait")
         run.go.set()
         assert np.array_equal(small.result(10), rows[:1] * 2)
         assert np.array_equal(large.result(10), rows * 2)
@@ -70,8 +69,7 @@ def test_a_bad_request_fails_alone():
         pool.submit(batcher, np.zeros((1, 1)))
         assert run.started.wait(10)
         bad, good = pool.submit(batcher, -np.ones((1, 1))), pool.submit(batcher, np.ones((1, 1)))
-        while len(batcher._jobs) < 2:
-            pass
+        wait_until(lambda: len(batcher._jobs) == 2, 10, "2 jobs wait")
         run.go.set()
         assert good.result(10) == 2
         with pytest.raises(ValueError, match="negative"):
@@ -86,8 +84,7 @@ def test_too_much_waiting_is_refused_at_once():
         pool.submit(batcher, np.zeros((1, 1)))
         assert run.started.wait(10)
         waiting = pool.submit(batcher, np.zeros((2, 1)))
-        while not batcher._jobs:
-            pass
+        wait_until(lambda: batcher._jobs, 10, "a job waits")
         with pytest.raises(Overloaded, match="2 rows are waiting"):
             batcher(np.zeros((1, 1)))
         admitted = batcher.submit(np.zeros((1, 1)), admitted=True)
@@ -152,8 +149,7 @@ def test_cancelling_a_chain_cancels_what_it_waits_for(stage):
     assert run.started.wait(10)
     stages = [slow, quick] if stage == 0 else [quick, slow]
     chained = then(stages[0].submit(np.ones((3, 1))), stages[1].submit)
-    while slow.waiting != 3:
-        pass
+    wait_until(lambda: slow.waiting == 3, 10, "3 rows wait")
     assert chained.cancel()
     assert slow.waiting == 0
     run.go.set()
@@ -174,8 +170,7 @@ def test_two_runners_share_what_waits_and_its_rows_keep_their_order():
     batcher = MicroBatcher(run, max_rows=16, runners=2)
     rows = np.arange(40.0)[:, None]
     whole = batcher.submit(rows)
-    while len(run.sizes) < 2:  # both are at work
-        pass
+    wait_until(lambda: len(run.sizes) == 2, 10, "both runners are at work")
     others = [batcher.submit(rows[:n]) for n in (1, 7, 30)]
     run.go.set()
     assert np.array_equal(whole.result(10), rows * 2)
@@ -189,8 +184,7 @@ def test_a_request_that_fails_in_two_batches_fails_once():
     run = Recorder()
     batcher = MicroBatcher(run, max_rows=4, runners=2)
     bad = batcher.submit(-np.ones((40, 1)))
-    while len(run.sizes) < 2:
-        pass
+    wait_until(lambda: len(run.sizes) == 2, 10, "both runners are at work")
     run.go.set()
     with pytest.raises(ValueError, match="negative"):
         bad.result(10)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import pytest
 
@@ -89,7 +90,6 @@ def test_figures_are_added_without_touching_the_model(copy, bundle):
 
 def test_the_documented_schema_is_the_manifest(bundle):
     assert json.loads((DOCS / "bundle.schema.json").read_text()) == schema()
-    jsonschema = pytest.importorskip("jsonschema")
     document = json.loads((bundle.path / "manifest.json").read_text())
     jsonschema.validate(document, schema())
     with pytest.raises(jsonschema.ValidationError):

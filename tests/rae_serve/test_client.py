@@ -7,7 +7,7 @@ import pytest
 
 from rae_serve import images
 from rae_serve.client import AsyncClient, Client, ServiceError
-from tests.conftest import KEY
+from tests.serving import KEY
 
 
 def test_every_verb_is_the_engines(server, engine, bundle):

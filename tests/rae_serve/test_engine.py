@@ -17,6 +17,7 @@ from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, Overloaded, RaeServeError
 from rae_serve.manifest import Parity
 from rae_serve.sessions import Graph
+from tests.waiting import wait_until
 
 
 def test_row_i_of_a_seed_is_one_image(engine):
@@ -63,22 +64,18 @@ def test_a_request_alone_has_all_threads_and_several_share_them(bundle, graph_ru
     go.clear()
     engine = Engine(bundle, device="cpu", threads=4)
     first = engine.submit_decode(np.zeros((3, 8)))
-    while not ran:
-        pass
+    wait_until(lambda: ran, 10, "the first request runs")
     second = engine.submit_encode(np.zeros((2, 8, 8, 1), np.uint8))
-    while len(ran) < 2:
-        pass
+    wait_until(lambda: len(ran) == 2, 10, "the second request runs")
     go.set()
     first.result(10)
     second.result(10)
     assert ran == [(4, 3), (2, 2)]
-    while engine._in_flight._requests:
-        pass
+    wait_until(lambda: not engine._in_flight._requests, 10, "no request is under way")
     ran.clear()
     engine.sample(3, seed=1)
     assert ran == [(4, 3), (4, 3)]
-    while engine._in_flight._requests:
-        pass
+    wait_until(lambda: not engine._in_flight._requests, 10, "no request is under way")
     ran.clear()
     engine.decode(np.zeros((40, 8)))  # its own batches run side by side
     assert {threads for threads, _ in ran} == {2}
@@ -198,7 +195,7 @@ def test_what_serves_never_imports_torch(bundle: Bundle):
         "import rae_serve.service, rae_serve.cli, rae_serve\n"
         f"print(rae_serve.Engine(rae_serve.Bundle.load({str(bundle.path)!r})).sample(n=4, seed=7).shape)"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert result.stdout.strip() == "(4, 8, 8, 1)"
 
 

@@ -165,4 +165,6 @@ def test_a_zip_is_the_same_bytes_every_time():
     pixels = np.zeros((2, 4, 4, 1), np.uint8)
     data = images.encode_zip(pixels, ["a.png", "b.png"])
     assert data == images.encode_zip(pixels, ["a.png", "b.png"])
-    assert zipfile.ZipFile(io.BytesIO(data)).namelist() == ["a.png", "b.png"]
+    files = zipfile.ZipFile(io.BytesIO(data)).infolist()
+    assert [file.filename for file in files] == ["a.png", "b.png"]
+    assert {file.date_time for file in files} == {(1980, 1, 1, 0, 0, 0)}

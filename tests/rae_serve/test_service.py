@@ -6,10 +6,10 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from pathlib import Path
 
 import bentoml
@@ -17,7 +17,8 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 
-from tests.conftest import KEY, ROOT, serving
+from tests.serving import KEY, ROOT, serving
+from tests.waiting import wait_until
 
 
 def test_images_over_http(server, engine):
@@ -100,20 +101,30 @@ def test_two_workers_pick_up_what_changes_and_end_with_their_work_done(bundle, t
     settings = {"workers": 2, "reload_seconds": 0.1, "max_images": 20_000, "max_waiting": 80_000}
     with serving(folder.parent, log, **settings) as (address, process):
         shutil.copytree(folder, tmp_path / "two").rename(two)
-        while log.read_text().count(f"{two} is served as two") < 2:
-            time.sleep(0.05)
-        with ThreadPoolExecutor(4) as pool:
-            body = {"n": 20_000, "seed": 1, "format": "npy"}
-            large = [pool.submit(httpx.post, f"{address}/v1/sample", json=body, timeout=60) for _ in range(4)]
-            while waiting_rows(address) == 0:
-                time.sleep(0.01)
-            process.terminate()
-            assert [job.result().status_code for job in large] == [200] * 4
+        wait_until(lambda: log.read_text().count(f"{two} is served as two") == 2, 30, "both workers serve the second")
+        body = json.dumps({"n": 20_000, "seed": 1, "format": "npy"}).encode()
+        large = [begun(address, body) for _ in range(4)]
+        for connection in large:
+            connection.send(body)
+        process.terminate()
+        for connection in large:
+            answer = connection.getresponse()
+            assert answer.status == 200
+            assert np.load(io.BytesIO(answer.read())).shape == (20_000, 8, 8, 1)
+            connection.close()
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert {"level", "logger", "message", "time"} <= set(lines[0])
     assert sum(line.get("path") == "/v1/sample" and line["status"] == 200 for line in lines) == 4
 
 
-def waiting_rows(address: str) -> float:
-    lines = httpx.get(f"{address}/metrics").text.splitlines()
-    return sum(float(line.split()[1]) for line in lines if line.startswith("rae_serve_waiting_rows{"))
+def begun(address: str, body: bytes) -> HTTPConnection:
+    """A request that a worker has taken up, and whose body it is waiting for."""
+    connection = HTTPConnection(address.removeprefix("http://"), timeout=60)
+    connection.putrequest("POST", "/v1/sample")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", len(body))
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    going_on = b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert connection.sock.recv(len(going_on), socket.MSG_WAITALL) == going_on
+    return connection

@@ -7,7 +7,7 @@ import pytest
 from rae_serve import sessions
 from rae_serve.bundle import Bundle
 from rae_serve.sessions import FixedBatch
-from tests.conftest import ROOT
+from tests.serving import ROOT
 
 
 @pytest.fixture(scope="module")

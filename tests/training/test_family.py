@@ -92,9 +92,7 @@ def test_a_prior_that_is_not_fitted_yet_is_not_exported(tmp_path):
     resumed = Trainer(begun.recipe, begun.dataset, begun.run, CPU)
     resumed.resume()
     resumed.fit()
-    with pytest.raises(
-        RunError, match=r"comes from before the prior was fitted.*without --best"
-    ):
+    with pytest.raises(RunError, match=r"comes from before the prior was fitted.*without --best"):
         export(run, tmp_path / "bundle", best=True)
     assert not (tmp_path / "bundle").exists()
     assert export(run, tmp_path / "bundle").manifest.noise.roles == ["choice", *["gaussian"] * 4]

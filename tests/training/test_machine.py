@@ -39,7 +39,7 @@ print(usual, kept, holding - resident(), 48 * 2**20 // resource.getpagesize())
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc has mallopt")
 def test_blocks_are_reused_inside_and_given_back_outside() -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=60)
     usual, kept, given_back, block = map(int, done.stdout.split())
     assert kept < usual / 5
     assert given_back > block / 2

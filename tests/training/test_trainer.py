@@ -16,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from rae_serve.errors import InvalidInput, RunError
+from tests.waiting import wait_until
 from training import checkpoint, commands, trainer
 from training import recipe as recipes
 from training.inference import Inference
@@ -104,17 +105,13 @@ def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
+    # A checkpoint after every step.
     eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9"
-    script = f"{eager}; from rae_serve.cli.__main__ import main; main()"
-    command = [
-        sys.executable,
-        "-c",
-        script,
-        *words,
-    ]  # a checkpoint after every step
+    command = [sys.executable, "-c", f"{eager}; from rae_serve.cli.main import main; main()", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     moments = random.Random(0)
@@ -122,15 +119,18 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
         resume = ["--resume"] if kill else []
         process = subprocess.Popen([*command, "--out", killed, *resume], env=environment)
         target = (kill + 1) * 45 + moments.randrange(-10, 10)  # the third and fourth are in the second stage
-        while not any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.safetensors")):
+
+        def reached(process: subprocess.Popen[bytes] = process, target: int = target) -> bool:
             assert process.poll() is None, "it ended before it could be killed"
-            time.sleep(0.001)
+            return any(int(path.stem[5:]) >= target for path in killed.glob("checkpoints/step-*.safetensors"))
+
+        wait_until(reached, 120, f"a checkpoint of step {target} or later", pause=0.001)
         time.sleep(moments.uniform(0.0, 0.1))
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(10)
     plain = [sys.executable, "-m", "rae_serve.cli", *words, "--out"]
     for arguments in ([*plain, killed, "--resume"], [*plain, tmp_path / "whole"]):
-        subprocess.run(arguments, env=environment, check=True, capture_output=True)
+        subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=120)
     assert_equal_runs(tmp_path / "whole", killed)
 
 
@@ -140,9 +140,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
         stdout=subprocess.PIPE,
         text=True,
     )
-    while not list((tmp_path / "run").glob("checkpoints/*.safetensors")):
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: list((tmp_path / "run").glob("checkpoints/*.safetensors")), 60, "the first checkpoint")
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -222,10 +220,9 @@ def test_skipped_files_are_listed_in_the_run(tmp_path, capsys):
 
 def test_a_time_budget_ends_a_run(tmp_path):
     timed = start(tmp_path / "run", "steps=1_000_000", "prior_steps=1_000_000", "minutes=0.03")
-    began = time.monotonic()
     timed.fit()
     assert timed.finished
-    assert time.monotonic() - began < 30
+    assert timed.step < 1_000_000
     stages = [json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {"autoencoder", "prior"} == set(stages)
 

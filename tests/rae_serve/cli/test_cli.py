@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import sys
@@ -11,28 +10,6 @@ import pytest
 from PIL import Image
 
 from rae_serve import extras, images
-
-
-def test_recipes_are_listed(command):
-    status, out, _ = command("recipes")
-    assert status == 0
-    for recipe in ("flexae-digits", "flexae-mnist", "flexae-mnist-small"):
-        assert recipe in out
-
-
-def test_from_training_to_images(command, tmp_path):
-    run, bundle = tmp_path / "run", tmp_path / "bundle"
-    small = [
-        word for key in ("filters=4", "hidden=8", "prior_hidden=8", "critic_hidden=8") for word in ("--set", key)
-    ]
-    status, out, err = command("train", "flexae-digits", "--steps", 3, "--seed", 5, "--out", run, *small)
-    assert (status, err) == (0, "")
-    assert f"rae-serve export {run}" in out
-    assert command("export", run, "--out", bundle, "--fused")[0] == 0
-    assert (bundle / "generator.onnx").is_file()
-    assert command("verify", bundle)[0] == 0
-    assert "seed 5" in command("inspect", bundle)[1]
-    assert json.loads(command("inspect", bundle, "--json")[1])["training"]["steps"] == 3
 
 
 def test_samples_are_the_same_in_every_file(command, bundle, engine, tmp_path):
@@ -53,19 +30,6 @@ def test_samples_are_the_same_in_every_file(command, bundle, engine, tmp_path):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["train", "flexae-digit"], "did you mean flexae-digits?"),
-        (["train", "flexae-digits", "--set", "latent_dims=4"], "latent_dims"),
-        (["train", "flexae-digits", "--set", "latent_dim=four"], "latent_dim"),
-        (["train", "flexae-digits", "--set", "latent_dim"], "key=value"),
-        (["train", "flexae-digits", "--set", "noise_dim=3"], "noise_dim"),
-        (["train", "flexae-digits", "--set", "prior_lr=-1"], "prior_lr"),
-        (["train", "flexae-digits", "--steps", "0"], "steps"),
-        (["train", "flexae-digits", "--steps", "many"], "many"),
-        (["train", "flexae-digits", "--seed", "-1"], "seed"),
-        (["train", "flexae-digits", "--data", "imagenet"], "'imagenet' is neither"),
-        (["train", "flexae-digits", "--device", "tpu"], "tpu"),
-        (["train", "flexae-digits", "--resume"], "no run"),
-        (["export", "nothing"], "no run"),
         (["inspect", "nothing"], "no bundle"),
         (["verify", "."], "is not a bundle"),
         (["frobnicate"], "frobnicate"),
@@ -100,12 +64,10 @@ def test_samples_that_cannot_be(fails, bundle, tmp_path, monkeypatch, words, tex
     assert list(tmp_path.iterdir()) == []
 
 
-def test_folders_in_use_are_left_alone(fails, bundle, run, tmp_path):
+def test_folders_in_use_are_left_alone(fails, bundle, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     fails(["sample", bundle.path, "--out", tmp_path], "in use")
-    fails(["export", run.path, "--out", tmp_path], "in use")
     fails(["sample", bundle.path, "--out", tmp_path / "mine.txt" / "x.png"], "/x.png cannot be written: Not a dir")
-    fails(["train", "flexae-digits", "--out", tmp_path], "in use")
     fails(["sample", bundle.path, "--out", tmp_path / "no" / "such" / "x.png"], "x.png cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

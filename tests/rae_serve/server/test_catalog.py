@@ -18,6 +18,7 @@ from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.middleware import RequestMiddleware
 from rae_serve.server.settings import Settings
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -217,11 +218,14 @@ def test_no_request_is_dropped_while_bundles_are_swapped(catalog, folder):
     def ask(_: int) -> bool:
         return np.array_equal(catalog.engine("one").sample(2, seed=1), expected)
 
+    def served(licence: str) -> bool:
+        assert all(pool.map(ask, range(20)))
+        return catalog.engine("one").manifest.licence == licence
+
     with ThreadPoolExecutor(4) as pool:
         engines = set()
         for k in range(5):
             bundles.annotate(Bundle.load(folder / "one"), licence=f"number {k}")
-            while catalog.engine("one").manifest.licence != f"number {k}":
-                assert all(pool.map(ask, range(20)))
+            wait_until(lambda licence=f"number {k}": served(licence), 20, "the bundle is replaced", pause=0)
             engines.add(catalog.engine("one"))
     assert len(engines) == 5

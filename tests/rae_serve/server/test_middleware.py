@@ -145,7 +145,7 @@ def test_workers_count_together(tmp_path):
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
     for k in (1, 2):
         text = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=60
         ).stdout
         assert f'rae_serve_dropped_total{{reason="expired"}} {k}.0' in text
         assert 'rae_serve_waiting_rows{graph="prior"} 5.0' in text

@@ -234,9 +234,8 @@ def test_a_full_disk_while_large_data_is_decoded_is_one_error_and_leaves_nothing
     )
     command = [sys.executable, "-c", code, "train", "flexae-folder", "--data", str(folder), "--out", tmp_path / "run"]
     cache = tmp_path / "cache"
-    ended = subprocess.run(
-        command, env=os.environ | {"RAE_SERVE_CACHE": str(cache)}, capture_output=True, text=True, check=False
-    )
+    environment = os.environ | {"RAE_SERVE_CACHE": str(cache)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.splitlines()[-1].startswith(
         f"rae-serve: {cache / 'decoded'} cannot be written: File too large"

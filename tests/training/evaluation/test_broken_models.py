@@ -14,6 +14,7 @@ from training.evaluation import figures as measure
 from training.evaluation.figures import Figures, Sets
 from training.evaluation.report import verdict
 
+pytestmark = pytest.mark.timeout(300)  # features of thousands of images, on a machine that may be busy
 RNG = np.random.default_rng(0)
 JUDGED = ("frechet", "precision-recall", "modes")
 

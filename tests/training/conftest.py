@@ -1,0 +1,34 @@
+"""A small FlexAE, trained for a moment on real digits, and its export."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from rae_serve.bundle import Bundle
+from rae_serve.engine import Engine
+from tests.data import make_bundle
+from training.export.bundle import export
+from training.runs import Run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # these models are too small to share
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return make_bundle.train(tmp_path_factory.mktemp("runs") / "digits")
+
+
+@pytest.fixture(scope="session")
+def bundle(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle of the run, in place of the committed one."""
+    return export(run, tmp_path_factory.mktemp("bundles") / "digits")
+
+
+@pytest.fixture(scope="session")
+def engine(bundle: Bundle) -> Engine:
+    """The engine of the run's bundle: pytest makes a session's fixture once, for whichever bundle came first."""
+    return Engine(bundle, device="cpu")

@@ -121,9 +121,7 @@ def accuracy(network: Cifar10Network, images: Pixels, labels: Labels) -> float:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument(
-        "--data", required=True, type=Path, help="a zip file of cifar10/SPLIT/CLASS/*.jpg"
-    )
+    arguments.add_argument("--data", required=True, type=Path, help="a zip file of cifar10/SPLIT/CLASS/*.jpg")
     arguments.add_argument("--epochs", type=int, default=6, help="how many times each image is used (default: 6)")
     given = arguments.parse_args()
     trained = train(*read(given.data, "train"), given.epochs)

@@ -16,7 +16,7 @@ from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
 
 from training.data import dataset as data
-from training.evaluation.features.extractors import features, network
+from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance
 
 DIMENSIONS = (16, 32, 64, 128)
@@ -31,13 +31,13 @@ if __name__ == "__main__":
     order = np.random.default_rng(0).permutation(dataset.train)
     held, known = np.split(order, [int(len(order) * HELD_OUT)])
     held_out, train = dataset.images[held], dataset.images[known]
-    look = network("cifar10", torch.device("cpu"))
-    reference = features(look, held_out)
+    extractor = load_extractor("cifar10", torch.device("cpu"))
+    reference = extract(extractor, held_out)
 
     def distance(points: np.ndarray) -> float:
         """Of images as rows from 0 to 1."""
         pixels = (points.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
-        return frechet_distance(features(look, pixels.reshape(-1, *held_out.shape[1:])), reference)
+        return frechet_distance(extract(extractor, pixels.reshape(-1, *held_out.shape[1:])), reference)
 
     def rows(images: np.ndarray) -> np.ndarray:
         """Images as rows from 0 to 1."""

@@ -34,7 +34,7 @@ from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
 from training.data import dataset as data
 from training.data.batches import to_pixels, to_tensor
-from training.evaluation.features.extractors import features, network
+from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance
 from training.evaluation.subject import RunSubject
 from training.recipe import Recipe
@@ -118,12 +118,12 @@ if __name__ == "__main__":
     dataset = load_data(run.recipe, run.source)
     test = np.asarray(data.load(given.test, "folder", shape=run.preprocessing.model_dump()).images)
     train = np.asarray(dataset.images[dataset.train])
-    look = network("cifar10", CPU)
-    reference = features(look, test)
+    extractor = load_extractor("cifar10", CPU)
+    reference = extract(extractor, test)
 
     def show(name: str, images: Pixels) -> None:
         """The distance, and a grid to look at, in the run's folder."""
-        print(f"{name:40} {frechet_distance(features(look, images), reference):6.2f}", flush=True)
+        print(f"{name:40} {frechet_distance(extract(extractor, images), reference):6.2f}", flush=True)
         (given.out / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
 
     generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)

@@ -129,7 +129,7 @@ class RunSubject:
             "training": run.training_facts(state),
             "runs_on": f"torch, {device.type}",
         }
-        self.source = run.source
+        self.source: str | None = run.source
         self.data_name = run.data_name
         self.data_digest = run.data_digest
         self.training_images = run.images

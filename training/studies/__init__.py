@@ -1,1 +1,1 @@
-"""Studies: the published figures, done again. Each module is one, with `run(study)`."""
+"""Studies: published figures, done again. Each module with a function `run(study)` is one study."""

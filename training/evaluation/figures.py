@@ -138,8 +138,8 @@ def memorisation_figures(
     train = _features(extractor, data.train, "all training images", progress)
     neighbours = Neighbours(
         *(
-            nearest(_features(extractor, images, "neighbours", progress), train)
-            for images in (data.generated, data.held_out)
+            nearest(_features(extractor, images, what, progress), train)
+            for images, what in ((data.generated, "generated images"), (data.held_out, "held-out images"))
         )
     )
     result = memorisation(neighbours.generated.distance, neighbours.held_out.distance)

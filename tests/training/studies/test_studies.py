@@ -69,7 +69,7 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
     step = Trainer._train_step
 
     def interrupted(self: Trainer) -> dict[str, float]:
-        steps.append(self.step)
+        steps.append(self.state.step)
         if len(steps) == 2:
             self.stop()
         return step(self)

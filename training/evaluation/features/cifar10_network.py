@@ -103,7 +103,7 @@ def train(images: Pixels, labels: Labels, epochs: int) -> Cifar10Network:
         x = augment(to_tensor(images[rows.numpy()], cpu)).contiguous(memory_format=torch.channels_last)
         loss = nn.functional.cross_entropy(network(x), targets[rows], label_smoothing=0.1)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         schedule.step()
         if step % 100 == 0:

@@ -20,7 +20,7 @@ from sklearn.mixture import GaussianMixture
 
 from rae_serve.arrays import Pixels
 from training.data import dataset as data
-from training.evaluation.features.extractors import features, network
+from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance
 
 DIMENSIONS = (16, 32, 64, 128)
@@ -37,13 +37,13 @@ if __name__ == "__main__":
     order = np.random.default_rng(0).permutation(dataset.train)
     held, known = np.split(order, [int(len(order) * HELD_OUT)])
     held_out, train = dataset.images[held], dataset.images[known]
-    extractor = network("cifar10", torch.device("cpu"))
-    reference = features(extractor, held_out)
+    extractor = load_extractor("cifar10", torch.device("cpu"))
+    reference = extract(extractor, held_out)
 
     def distance(points: npt.NDArray[np.float64]) -> float:
         """Return the Fréchet distance of images, given as rows of pixels in [0, 1], to the held-out images."""
         pixels = (points.clip(0.0, 1.0) * 255.0).round().astype(np.uint8)
-        return frechet_distance(features(extractor, pixels.reshape(-1, *held_out.shape[1:])), reference)
+        return frechet_distance(extract(extractor, pixels.reshape(-1, *held_out.shape[1:])), reference)
 
     def rows(images: Pixels) -> npt.NDArray[np.float64]:
         """Flatten images to rows of pixels in [0, 1]."""

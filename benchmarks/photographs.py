@@ -35,7 +35,7 @@ from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
 from training.data import dataset as data
 from training.data.batches import to_pixels, to_tensor
-from training.evaluation.features.extractors import features, network
+from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance
 from training.evaluation.subject import RunSubject
 from training.recipe import Recipe
@@ -129,12 +129,12 @@ if __name__ == "__main__":
     dataset = load_data(run.recipe, run.source)
     test = np.asarray(data.load(given.test, "folder", shape=run.preprocessing.model_dump()).images)
     train = np.asarray(dataset.images[dataset.train])
-    extractor = network("cifar10", CPU)
-    reference = features(extractor, test)
+    extractor = load_extractor("cifar10", CPU)
+    reference = extract(extractor, test)
 
     def show(name: str, images: Pixels) -> None:
         """Print the distance of images, and write a grid of them to the folder of the run."""
-        print(f"{name:40} {frechet_distance(features(extractor, images), reference):6.2f}", flush=True)
+        print(f"{name:40} {frechet_distance(extract(extractor, images), reference):6.2f}", flush=True)
         (given.out / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
 
     generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)

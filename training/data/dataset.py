@@ -54,11 +54,17 @@ class Dataset:
         return replace(self, train=np.sort(order[count:]), validation=np.sort(order[:count]))
 
     def digest(self) -> str:
-        """SHA-256 over the shape and pixels of the training images, in order."""
-        sha256 = hashlib.sha256(repr((len(self.train), *self.images.shape[1:])).encode())
-        for start in range(0, len(self.train), 4096):
-            sha256.update(self.images[self.train[start : start + 4096]].tobytes())
-        return sha256.hexdigest()
+        """Return the SHA-256 over the shape and the pixels of the training images, in their order."""
+        return digest(self.images, self.train)
+
+
+def digest(images: Pixels, rows: Index | None = None) -> str:
+    """Return the SHA-256 over the shape and the pixels of images: of all of them, or of those at `rows`, in order."""
+    rows = np.arange(len(images)) if rows is None else rows
+    sha256 = hashlib.sha256(repr((len(rows), *images.shape[1:])).encode())
+    for start in range(0, len(rows), 4096):
+        sha256.update(images[rows[start : start + 4096]].tobytes())
+    return sha256.hexdigest()
 
 
 def load(

@@ -1,18 +1,18 @@
-"""The figures of one model: which sets of images are compared, by which metrics."""
+"""The figures of one model: which images and codes are compared, and by which metrics."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from rae_serve.arrays import Pixels
-from training.evaluation.features import extractors as looking
-from training.evaluation.features.extractors import Network
+from training.evaluation.features.extractors import Extractor, extract
 from training.evaluation.held_out import Images, spaced
-from training.evaluation.metrics import modes, pixels
+from training.evaluation.metrics import modes, pixels, prd
 from training.evaluation.metrics.distances import (
     Features,
     frechet_distance,
@@ -22,21 +22,33 @@ from training.evaluation.metrics.distances import (
 )
 from training.evaluation.metrics.latents import active_dimensions, normalised_absolute_correlation
 from training.evaluation.metrics.memorisation import Nearest, memorisation, nearest
-from training.evaluation.metrics.prd import prd_scores
 from training.evaluation.subject import Codes, Subject
 
 ON_FEATURES: Final = ("frechet", "kernel", "precision-recall", "prd", "modes")
 METRICS: Final = (*ON_FEATURES, "memorisation", "reconstruction", "latent")
-AUTHORS: Final = "authors-protocol"  # flatters, so it is taken only where it is asked for
-FEWEST: Final = 20  # images that PRD's clusters need
+AUTHORS_PROTOCOL: Final = "authors-protocol"  # flatters the model, so it is computed only on request
+MIN_IMAGES: Final = prd.CLUSTERS  # PRD needs an image per cluster
 
 _PIECE: Final = 1000
 Figures = dict[str, dict[str, Any]]
-Progress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
+Progress = Callable[[str, int, int], None]  # called with a task, how much of it is done, and its total
+
+In = TypeVar("In", bound=np.generic)
+Out = TypeVar("Out", bound=np.generic)
 
 
-class Sets(NamedTuple):
-    """Images and latents that the figures and the pictures are of; N of each but the training images."""
+class EvaluationData(NamedTuple):
+    """The images and latents that figures and pictures are made from. All but `train` have the same length N.
+
+    Attributes:
+        held_out: Held-out images, uint8 [N, H, W, C].
+        codes: The latents of the held-out images, float32 [N, m].
+        reconstructed: The decoded codes, uint8 [N, H, W, C].
+        latents: Latents drawn from the prior, float32 [N, m].
+        generated: The decoded latents of the prior, uint8 [N, H, W, C].
+        train: All training images, uint8 [M, H, W, C].
+        train_sample: Some of the training images, uint8 [N, H, W, C], or all of them if there are fewer than N.
+    """
 
     held_out: Pixels
     codes: Codes
@@ -54,52 +66,82 @@ class Neighbours(NamedTuple):
     held_out: Nearest
 
 
-def sets(subject: Subject, images: Images, count: int, seed: int, progress: Progress) -> Sets:
-    """At most `count` images of each kind, as many of each as are held out: a distance depends on how many."""
+def collect(subject: Subject, images: Images, count: int, seed: int, progress: Progress) -> EvaluationData:
+    """Run the model on held-out images, and generate as many new ones.
+
+    Every set has the same number of images, because a distance depends on how many are compared.
+
+    Args:
+        subject: The model.
+        images: Training images and held-out images.
+        count: The most images of each kind.
+        seed: The seed of the generated images.
+        progress: Told of each piece of work.
+    """
     held_out = spaced(images.held_out, count)
     n = len(held_out)
     latents = subject.latents(n, seed)
-    codes = np.concatenate(list(_pieces(subject.encode, held_out, "encoding", progress)))
-    return Sets(
+    codes = _in_pieces(subject.encode, held_out, "encoding", progress)
+    return EvaluationData(
         held_out=held_out,
         codes=codes,
-        reconstructed=np.concatenate(list(_pieces(subject.decode, codes, "reconstructing", progress))),
+        reconstructed=_in_pieces(subject.decode, codes, "reconstructing", progress),
         latents=latents,
-        generated=np.concatenate(list(_pieces(subject.decode, latents, "generating", progress))),
+        generated=_in_pieces(subject.decode, latents, "generating", progress),
         train=images.train,
         train_sample=spaced(images.train, n),
     )
 
 
-def distribution_figures(these: Sets, look: Network, metrics: Collection[str], progress: Progress) -> Figures:
-    """Metrics on features: generated, reconstructed and, as the limit, real training images against held-out ones."""
+def distribution_figures(
+    data: EvaluationData, extractor: Extractor, metrics: Collection[str], progress: Progress
+) -> Figures:
+    """Compare generated images, reconstructions and training images with held-out images, by their features.
+
+    The figures of training images are the limit that no model can pass.
+
+    Args:
+        data: The images.
+        extractor: What computes the features.
+        metrics: Which of ON_FEATURES to compute; other names are ignored.
+        progress: Told of each piece of work.
+    """
     if not set(ON_FEATURES) & set(metrics):
         return {}
-    reference = looked_at(look, these.held_out, "held-out images", progress)
+    reference = _features(extractor, data.held_out, "held-out images", progress)
     compared = {
-        "generated": looked_at(look, these.generated, "generated images", progress),
-        "reconstructed": looked_at(look, these.reconstructed, "reconstructions", progress),
-        "training": looked_at(look, these.train_sample, "training images", progress),
+        "generated": _features(extractor, data.generated, "generated images", progress),
+        "reconstructed": _features(extractor, data.reconstructed, "reconstructions", progress),
+        "training": _features(extractor, data.train_sample, "training images", progress),
     }
     figures: Figures = {}
     for done, (kind, features) in enumerate(compared.items()):
         progress("comparing", done, len(compared))
-        for name, values in _compare(features, reference, look.label, metrics):
+        for name, values in _compare(features, reference, extractor.label, metrics):
             figures.setdefault(name, {})[kind] = values
     progress("comparing", len(compared), len(compared))
     if "frechet" in metrics:
-        figures[look.label]["spread"] = spread(reference)
+        figures[extractor.label]["spread"] = spread(reference)
     return figures
 
 
-def memorisation_figures(these: Sets, look: Network, progress: Progress) -> tuple[Figures, Neighbours]:
-    """How near generated and held-out images are to training images, by features."""
-    train = looked_at(look, these.train, "all training images", progress)
-    found = [
-        nearest(looked_at(look, images, "neighbours", progress), train)
-        for images in (these.generated, these.held_out)
-    ]
-    neighbours = Neighbours(*found)
+def memorisation_figures(
+    data: EvaluationData, extractor: Extractor, progress: Progress
+) -> tuple[Figures, Neighbours]:
+    """Compare the distances of generated and of held-out images to their nearest training images, by features.
+
+    Args:
+        data: The images.
+        extractor: What computes the features.
+        progress: Told of each piece of work.
+    """
+    train = _features(extractor, data.train, "all training images", progress)
+    neighbours = Neighbours(
+        *(
+            nearest(_features(extractor, images, what, progress), train)
+            for images, what in ((data.generated, "generated images"), (data.held_out, "held-out images"))
+        )
+    )
     result = memorisation(neighbours.generated.distance, neighbours.held_out.distance)
     medians = {
         "median_generated": float(np.median(neighbours.generated.distance)),
@@ -108,11 +150,14 @@ def memorisation_figures(these: Sets, look: Network, progress: Progress) -> tupl
     return {"memorisation": {**result._asdict(), **medians}}, neighbours
 
 
-def reconstruction_figures(these: Sets) -> Figures:
-    """Means over the held-out images; `explained` is 1 − MSE / the mean squared deviation from their mean image."""
-    pairs = these.reconstructed, these.held_out
+def reconstruction_figures(data: EvaluationData) -> Figures:
+    """Compare reconstructions with the held-out images, pair by pair, and return means over the pairs.
+
+    `explained` is 1 − MSE / V, where V is the mean squared deviation of the held-out images from their mean image.
+    """
+    pairs = data.reconstructed, data.held_out
     error = float(pixels.mse(*pairs).mean())
-    variance = float((these.held_out / 255.0).var(axis=0).mean())
+    variance = float((data.held_out / 255.0).var(axis=0).mean())
     return {
         "reconstruction": {
             "mse": error,
@@ -123,57 +168,69 @@ def reconstruction_figures(these: Sets) -> Figures:
     }
 
 
-def latent_figures(these: Sets, trained_dim: int) -> Figures:
-    """NAC over the active dimensions of the held-out codes and of the prior's latents, and how many are active."""
-    figures: dict[str, Any] = {"dimensions": trained_dim, "active": len(active_dimensions(these.codes))}
-    for name, latents in (("codes", these.codes), ("prior", these.latents)):
+def latent_figures(data: EvaluationData, trained_dim: int) -> Figures:
+    """Count the active dimensions, and take the NAC over those of the codes and over those of the prior's latents."""
+    figures: dict[str, Any] = {"dimensions": trained_dim, "active": len(active_dimensions(data.codes))}
+    for name, latents in (("codes", data.codes), ("prior", data.latents)):
         active = active_dimensions(latents)
         figures[f"nac_{name}"] = normalised_absolute_correlation(latents[:, active]) if len(active) else math.nan
     return {"latent": figures}
 
 
-def authors_figures(subjects: Iterable[Subject], images: Images, look: Network, count: int, seed: int) -> Figures:
-    """The authors' protocol: every fake image stretched to its own extremes, the best checkpoint by the test images.
+def authors_figures(
+    subjects: Iterable[Subject], images: Images, extractor: Extractor, count: int, seed: int
+) -> Figures:
+    """Follow the protocol of the FlexAE authors (https://arxiv.org/abs/2006.05838).
 
-    Both flatter: for comparison with their tables alone.
+    Their protocol stretches every fake image to its own extremes, and takes the checkpoint that is best on the test
+    images. Both flatter the model: use the figures only beside those of the authors' tables.
+
+    Args:
+        subjects: The model at each of its checkpoints.
+        images: Training images and held-out images.
+        extractor: What computes the features.
+        count: The most images of each kind.
+        seed: The seed of the generated images.
     """
-    quiet: Progress = lambda *_: None  # noqa: E731
-    reference = looked_at(look, spaced(images.held_out, count), "held-out images", quiet)
+
+    def quiet(task: str, done: int, total: int) -> None:
+        pass
+
+    reference = _features(extractor, spaced(images.held_out, count), "held-out images", quiet)
     found = []
     for subject in subjects:
-        these = sets(subject, images, count, seed, quiet)
+        data = collect(subject, images, count, seed, quiet)
         distances = {
-            kind: frechet_distance(looked_at(look, stretch(fakes), kind, quiet), reference)
-            for kind, fakes in (("generated", these.generated), ("reconstructed", these.reconstructed))
+            kind: frechet_distance(_features(extractor, stretch(fakes), kind, quiet), reference)
+            for kind, fakes in (("generated", data.generated), ("reconstructed", data.reconstructed))
         }
         found.append({**distances, "step": subject.facts["training"]["steps"]})
-    best = min(found, key=lambda figures: figures["generated"])
-    return {f"{look.label}, authors' protocol": {**best, "checkpoints": len(found), "chosen_on": images.split}}
+    best = min(found, key=lambda figures: float(figures["generated"]))
+    return {f"{extractor.label}, authors' protocol": {**best, "checkpoints": len(found), "chosen_on": images.split}}
 
 
 def stretch(images: Pixels) -> Pixels:
-    """Each image [H, W, C] stretched so that its least value is 0 and its greatest 255; a flat one stays."""
+    """Stretch each image [H, W, C] so that its least value is 0 and its greatest 255. A flat image stays as it is."""
     low = images.min(axis=(1, 2, 3), keepdims=True).astype(np.float64)
     high = images.max(axis=(1, 2, 3), keepdims=True)
     scaled = np.rint(255.0 * (images - low) / np.where(high > low, high - low, 1.0))
     return np.where(high > low, scaled, images).astype(np.uint8)
 
 
-def looked_at(look: Network, images: Pixels, what: str, progress: Progress) -> Features:
-    """Features of images, from the cache where they are there."""
+def _features(extractor: Extractor, images: Pixels, what: str, progress: Progress) -> Features:
     done = 0
 
     def advance(more: int) -> None:
         nonlocal done
         done += more
-        progress(f"looking at {what}", done, len(images))
+        progress(f"features of {what}", done, len(images))
 
-    return looking.features(look, images, advance)
+    return extract(extractor, images, advance)
 
 
 def _compare(
     features: Features, reference: Features, label: str, metrics: Collection[str]
-) -> Iterable[tuple[str, float | dict[str, float]]]:
+) -> Iterator[tuple[str, float | dict[str, float]]]:
     if "frechet" in metrics:
         yield label, frechet_distance(features, reference)
     if "kernel" in metrics:
@@ -182,12 +239,17 @@ def _compare(
     if "precision-recall" in metrics:
         yield "precision-recall", precision_recall(features, reference)._asdict()
     if "prd" in metrics:
-        yield "prd", prd_scores(features, reference)._asdict()
-    if "modes" in metrics and len(reference) >= modes.FEWEST:
+        yield "prd", prd.prd_scores(features, reference)._asdict()
+    if "modes" in metrics and len(reference) >= modes.MIN_IMAGES:
         yield "rarest mode", modes.rarest_mode(features, reference)
 
 
-def _pieces(graph: Callable[[Any], Any], rows: Any, doing: str, progress: Progress) -> Iterable[Any]:
+def _in_pieces(
+    graph: Callable[[npt.NDArray[In]], npt.NDArray[Out]], rows: npt.NDArray[In], task: str, progress: Progress
+) -> npt.NDArray[Out]:
+    """Run an encoder or a decoder on 1,000 rows at a time."""
+    parts = []
     for start in range(0, len(rows), _PIECE):
-        yield graph(rows[start : start + _PIECE])
-        progress(doing, min(start + _PIECE, len(rows)), len(rows))
+        parts.append(graph(rows[start : start + _PIECE]))
+        progress(task, min(start + _PIECE, len(rows)), len(rows))
+    return np.concatenate(parts)

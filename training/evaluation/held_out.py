@@ -1,24 +1,29 @@
-"""The images to evaluate on: those a model was trained on, and those it has not seen."""
+"""The images of an evaluation: those that the model was trained on, and those that it has not seen."""
 
 from __future__ import annotations
 
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
-from training.data import dataset as data
-from training.data import sources
+from training.data import dataset, sources
 from training.evaluation.subject import Subject
 
-Rows = TypeVar("Rows", bound=np.ndarray)
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 class Images(NamedTuple):
-    """Training images and held-out ones, uint8 [N, H, W, C]; `split` says which the latter are.
+    """Training images and held-out images, uint8 [N, H, W, C] each.
 
-    `same` is whether the training images are those that the model was trained on, by their digest.
+    Attributes:
+        source: The data set, as `--data` names it.
+        train: Training images.
+        held_out: Images that the model has not seen.
+        split: Which images are held out: "test" or "validation".
+        same: Whether the digest of `train` is that of the images that the model was trained on.
     """
 
     source: str
@@ -29,39 +34,46 @@ class Images(NamedTuple):
 
 
 def load(subject: Subject, source: str | None) -> Images:
-    """The test split where the data set has one, else what training held out.
+    """Load the images to evaluate a model on.
 
-    Raises InvalidInput, naming `data`, where there is no source, or no way to tell held-out images: without a
-    test split they are what is left of the very images that the model was trained on.
+    The held-out images are the test split if the data set has one, otherwise what training held out.
+
+    Args:
+        subject: The model.
+        source: The data set, as `--data` names it; by default that of the training.
+
+    Raises:
+        InvalidInput: The data set cannot be read, has fewer images than the model was trained on, or has no test
+            split while its held-out images cannot be told from the training images.
     """
     source = source or subject.source or subject.data_name
     shape = subject.preprocessing.model_dump()
-    everything = data.load(source, subject.data_name, shape=shape)
+    everything = dataset.load(source, subject.data_name, shape=shape)
     if len(everything.train) < subject.training_images:
-        found = f"{source} has {len(everything.train):,} images, of which {subject.name} cannot have been trained on "
-        raise InvalidInput("data", f"{found}{subject.training_images:,}; give --data what it was trained on")
+        raise InvalidInput(
+            "data",
+            f"{source} has {len(everything.train):,} images, but {subject.name} was trained on "
+            f"{subject.training_images:,}; give --data the data set that it was trained on",
+        )
     held = len(everything.train) - subject.training_images
     chosen = everything.holding_out(held)
     same = chosen.digest() == subject.data_digest
     train = everything.images[chosen.train if same else everything.train]
     if sources.has_test_split(source, subject.data_name):
-        return Images(source, train, data.test_images(source, subject.data_name, shape), "test", same)
+        return Images(source, train, dataset.test_images(source, subject.data_name, shape), "test", same)
     if not same:
         raise InvalidInput(
             "data",
-            f"{source} holds other images than {subject.name} was trained on, and no test split of its own: "
-            "what the model has not seen cannot be told",
+            f"{source} has no test split and holds other images than {subject.name} was trained on, "
+            "so it is unknown which of its images the model has not seen",
         )
     if held < 2:
-        raise InvalidInput(
-            "data", f"{subject.name} was trained on all of {source}: nothing is held out to compare with"
-        )
+        raise InvalidInput("data", f"{subject.name} was trained on all of {source}: no image is held out")
     return Images(source, train, everything.images[chosen.validation], "validation", same)
 
 
-def spaced(rows: Rows, count: int) -> Rows:
-    """At most `count` of the rows, evenly spaced over them."""
+def spaced(rows: npt.NDArray[Scalar], count: int) -> npt.NDArray[Scalar]:
+    """Return at most `count` of the rows, evenly spaced."""
     if len(rows) <= count:
         return rows
-    chosen: Rows = rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]
-    return chosen
+    return rows[np.linspace(0, len(rows) - 1, count).astype(np.int64)]

@@ -1,4 +1,4 @@
-"""What is evaluated: a run's model in torch, or a bundle on ONNX Runtime. Pixels in and out, either way."""
+"""The model that is evaluated: a run in torch or a bundle on ONNX Runtime, with the same interface."""
 
 from __future__ import annotations
 
@@ -25,7 +25,20 @@ Codes = npt.NDArray[np.float32]  # [N, m]
 
 
 class Subject(Protocol):
-    """A model and where it comes from. Row i of a seed is the same image from a run as from its bundle."""
+    """A model and where it comes from.
+
+    Row i of a seed gives the same image from a run as from its bundle, up to rounding.
+
+    Attributes:
+        name: The name of the folder.
+        facts: What identifies the model in `evaluation.json`.
+        source: The data set of the training as `--data` named it; None for a bundle.
+        data_name: The name of the data set of the training.
+        data_digest: The digest of the training images.
+        training_images: The number of training images.
+        preprocessing: How pictures become images of the model.
+        trained_dim: The latent dimension of the training, before pruning.
+    """
 
     name: str
     facts: dict[str, Any]
@@ -37,22 +50,22 @@ class Subject(Protocol):
     trained_dim: int
 
     def latents(self, count: int, seed: int) -> Codes:
-        """The prior's latents of rows 0 … count − 1 of a seed."""
+        """Return the prior's latents, [count, m], of rows 0 to count − 1 of a seed."""
         ...
 
     def decode(self, latents: Codes) -> Pixels:
-        """Images, uint8 [N, H, W, C], of latents."""
+        """Decode latents, [N, m], to images, uint8 [N, H, W, C]."""
         ...
 
     def encode(self, images: Pixels) -> Codes:
-        """Latents of images, uint8 [N, H, W, C]."""
+        """Encode images, uint8 [N, H, W, C], to latents, [N, m]."""
         ...
 
 
 class BundleSubject:
-    """A bundle, as it would be served."""
+    """A bundle on ONNX Runtime, as it is served."""
 
-    source = None
+    source: str | None = None
 
     def __init__(self, bundle: Bundle, device: Device) -> None:
         manifest = bundle.manifest
@@ -83,7 +96,13 @@ class BundleSubject:
 
 
 class RunSubject:
-    """A run at one of its checkpoints, the latest unless told."""
+    """A run in torch at one of its checkpoints.
+
+    Args:
+        run: The run.
+        device: Where the model runs.
+        path: The checkpoint; by default the latest of the run.
+    """
 
     def __init__(self, run: Run, device: torch.device, path: Path | None = None) -> None:
         state = checkpoint.read(path) if path else checkpoint.latest(run.path / checkpoint.CHECKPOINTS)
@@ -99,7 +118,7 @@ class RunSubject:
             "training": run.training_facts(state),
             "runs_on": f"torch, {device.type}",
         }
-        self.source = run.source
+        self.source: str | None = run.source
         self.data_name = run.data_name
         self.data_digest = run.data_digest
         self.training_images = run.images
@@ -117,17 +136,17 @@ class RunSubject:
 
 
 def load(path: Path, device: torch.device) -> Subject:
-    """The run or bundle in a folder. Raises RaeServeError where it is neither."""
+    """Load the run or the bundle in a folder. Raise RaeServeError if the folder holds neither."""
     if (path / RECORD).is_file():
         return RunSubject(Run.open(path), device)
     if (path / MANIFEST).is_file():
-        # Where torch has CUDA, ONNX Runtime need not.
+        # ONNX Runtime may lack CUDA where torch has it, so a missing provider is no error.
         return BundleSubject(Bundle.load(path), "auto" if device.type == "cuda" else "cpu")
     raise RaeServeError(f"{path} is neither a run (it has no {RECORD}) nor a bundle (no {MANIFEST})")
 
 
 def checkpoints(path: Path, device: torch.device) -> Iterator[RunSubject]:
-    """A run at every checkpoint that it has kept; none of a bundle."""
+    """Yield the run in a folder at each checkpoint that it has kept. Yield nothing for a bundle."""
     if (path / RECORD).is_file():
         for file in checkpoint.paths(path / checkpoint.CHECKPOINTS):
             yield RunSubject(Run.open(path), device, file)

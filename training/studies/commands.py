@@ -1,4 +1,4 @@
-"""What `rae-serve study` does."""
+"""The command `rae-serve study`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,18 @@ STUDIES: Final = (
 
 
 def study(name: str, source: str | None, out: Path, quick: bool, device: str) -> None:
-    """Do the study `name` in the folder `out`, training what is not there yet."""
+    """Do a study: train the missing models, and write its data, pictures and page.
+
+    Args:
+        name: One of STUDIES.
+        source: The data set, as `--data` names it; None means that of the study.
+        out: The folder to write. Models that are in it are used again.
+        quick: Whether to take minutes instead of an hour, on scikit-learn's digits.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidInput: There is no study of this name, or the data set cannot be used.
+    """
     if name not in STUDIES:
         raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     module = importlib.import_module(f"training.studies.{name.replace('-', '_')}")

@@ -1,4 +1,4 @@
-"""Generated images and the training images nearest to them (the talk's Fig. 17), beside held-out ones and theirs."""
+"""Generated images, and held-out images, beside their nearest training images (Fig. 17 of the talk)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
-from training.evaluation.features.extractors import digest, features, network
+from rae_serve.images import encode, grid
+from training.data.dataset import digest
+from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.held_out import spaced
 from training.evaluation.metrics.memorisation import Nearest, memorisation, nearest
 from training.evaluation.subject import RunSubject
@@ -29,63 +30,38 @@ _SHOWN: Final = 10
 
 
 def run(study: Study) -> None:
-    """Train what is missing, and write nearest-neighbours.csv, .json, .png and .md and the two grids."""
+    """Train the missing model, and write nearest-neighbours.csv, .png and .md and a grid for each kind of image."""
     base, settings = ("flexae-digits", QUICK) if study.quick else ("flexae-mnist-small", SETTINGS)
     chosen = recipe(base, settings)
-    test = spaced(study.test(chosen), _COUNT)
+    test = spaced(study.test_images(chosen), _COUNT)
     dataset = study.dataset(chosen)
     trained = study.trained("flexae", chosen, dataset)
     subject = RunSubject(trained, study.device)
     train = dataset.images[dataset.train]
-    look = network("cifar10", study.device)
-    generated = subject.decode(subject.latents(len(test), 0))
-    known = features(look, train)
-    found = {name: nearest(features(look, images), known) for name, images in _named(generated, test)}
+    extractor = load_extractor("cifar10", study.device)
+    images = {"generated": subject.decode(subject.latents(len(test), 0)), "held-out": test}
+    train_features = extract(extractor, train)
+    found = {kind: nearest(extract(extractor, shown), train_features) for kind, shown in images.items()}
     result = memorisation(found["generated"].distance, found["held-out"].distance)
     row: dict[str, Any] = {"images": len(test), "training_digest": digest(train), **result._asdict()}
     study.write_rows("nearest-neighbours", [row])
     study.write_figure("nearest-neighbours", _figure(found))
-    for name, images in _named(generated, test):
-        pairs = np.concatenate([images[:_SHOWN], train[found[name].index[:_SHOWN]]])
-        study.write_png(f"nearest-neighbours-{name}", pictures.encode(pictures.grid(pairs, _SHOWN)))
-    study.write_text("nearest-neighbours.md", _page(row))
+    for kind, shown in images.items():
+        study.write_png(f"nearest-neighbours-{kind}", _grid(shown, train[found[kind].row[:_SHOWN]]))
+    study.write_page("nearest-neighbours", dataset.name, row=row)
 
 
-def _named(generated: Pixels, test: Pixels) -> tuple[tuple[str, Pixels], ...]:
-    return ("generated", generated), ("held-out", test)
+def _grid(images: Pixels, neighbours: Pixels) -> bytes:
+    """Show the first images above their neighbours."""
+    return encode(grid(np.concatenate([images[:_SHOWN], neighbours]), _SHOWN))
 
 
 def _figure(found: dict[str, Nearest]) -> Figure:
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")
     axes = figure.subplots()
-    edges = np.histogram_bin_edges(np.concatenate([near.distance for near in found.values()]), bins=60)
-    for name, near in found.items():
-        axes.hist(near.distance, bins=edges, alpha=0.5, label=name)
+    edges = np.histogram_bin_edges(np.concatenate([each.distance for each in found.values()]), bins=60).tolist()
+    for kind, each in found.items():
+        axes.hist(each.distance, bins=edges, alpha=0.5, label=kind)
     axes.set(xlabel="distance to the nearest training image", ylabel="images")
     axes.legend()
     return figure
-
-
-def _page(row: dict[str, Any]) -> str:
-    return "\n".join(
-        [
-            "# Nearest neighbours",
-            "",
-            f"Of {row['images']:,} generated images, {row['copies']:.1%} are nearer to a training image than 99% of "
-            f"as many held-out ones; chance gives 1%. A generated image is nearer than a held-out one in "
-            f"{row['closer']:.0%} of pairs; new images would be in 50%.",
-            "",
-            "![Distances](nearest-neighbours.png)",
-            "",
-            "Generated images above the training images nearest to them, as in the talk's Fig. 17:",
-            "",
-            "![Generated](nearest-neighbours-generated.png)",
-            "",
-            "The same of held-out images, which the talk does not show, and without which the figure says nothing:",
-            "",
-            "![Held-out](nearest-neighbours-held-out.png)",
-            "",
-            "Nearest by the 256 features of our CIFAR-10 network. The talk does not say by what it measured.",
-            "",
-        ]
-    )

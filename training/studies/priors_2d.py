@@ -1,8 +1,8 @@
-"""Fixed against learned priors in two dimensions (the talk's Fig. 8 and 9).
+"""A fixed and a learned prior in two dimensions (Fig. 8 and 9 of the talk).
 
-The same auto-encoder with a latent space that one can see. A fixed prior is N(0, I), moved and scaled to the codes
-so that it is not judged by their place; the learned one is FlexAE's. Each is drawn over the codes, and the share of
-the prior's latents that fall where no codes are is counted.
+Both priors are laid over the codes of one auto-encoder whose latent space can be drawn. The fixed prior is N(0, I),
+moved and scaled to the codes so that its place does not count against it; the learned prior is that of FlexAE. The
+study counts which share of each prior falls where there are no codes.
 """
 
 from __future__ import annotations
@@ -11,19 +11,18 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
-from rae_serve import images as pictures
 from rae_serve import noise
-from rae_serve.arrays import Pixels
+from rae_serve.images import encode, grid
 from training.evaluation.held_out import spaced
 from training.evaluation.metrics.distances import frechet_distance, precision_recall
 from training.evaluation.subject import Codes, RunSubject
 from training.studies.study import Study, recipe
 
-# In two dimensions one loose step of the critic between two of the prior's is too few: the prior stays a blot in the
-# middle of the codes. With five, a light penalty and a higher rate it follows them.
-FOLLOWING: Final = (("prior_critic_steps", 5), ("prior_critic_lr", 1e-3), ("prior_penalty", 0.1))
+# In two dimensions one critic step per prior step is too few: the prior stays a blot in the middle of the codes. With
+# five steps, a smaller penalty and a higher learning rate it spreads over them.
+STRONG_CRITIC: Final = (("prior_critic_steps", 5), ("prior_critic_lr", 1e-3), ("prior_penalty", 0.1))
 SETTINGS: Final = (
-    *FOLLOWING,
+    *STRONG_CRITIC,
     ("latent_dim", 2),
     ("steps", 2000),
     ("filters", 16),
@@ -34,7 +33,7 @@ SETTINGS: Final = (
     ("sample_every", 2000),
 )
 QUICK: Final = (
-    *FOLLOWING,
+    *STRONG_CRITIC,
     ("latent_dim", 2),
     ("steps", 400),
     ("prior_steps", 1800),
@@ -46,7 +45,7 @@ _SHOWN: Final = 64
 
 
 def run(study: Study) -> None:
-    """Train what is missing, and write priors-2d.csv, .json, .png and .md and grids of both priors' images."""
+    """Train the missing model, and write priors-2d.csv, .png and .md and a grid of images of each prior."""
     base, settings = ("flexae-digits", QUICK) if study.quick else ("flexae-mnist-small", SETTINGS)
     chosen = recipe(base, settings)
     dataset = study.dataset(chosen, None if study.quick else _IMAGES)
@@ -57,17 +56,25 @@ def run(study: Study) -> None:
     study.write_rows("priors-2d", rows)
     study.write_figure("priors-2d", _figure(codes, priors))
     for name, latents in priors.items():
-        study.write_png(f"priors-2d-{name}", _grid(subject.decode(latents[:_SHOWN])))
-    study.write_text("priors-2d.md", _page(rows))
+        study.write_png(f"priors-2d-{name}", encode(grid(subject.decode(latents[:_SHOWN]))))
+    fixed, learned = rows
+    study.write_page(
+        "priors-2d",
+        dataset.name,
+        rows=rows,
+        codes=len(codes),
+        learned_is_better=(learned["precision"] > fixed["precision"] and learned["recall"] >= 0.9 * fixed["recall"]),
+    )
 
 
 def _fixed(codes: Codes) -> Codes:
-    """N(0, I) by the noise of seed 0, with the codes' means and deviations."""
-    return noise.normals(0, 0, *codes.shape) * codes.std(axis=0) + codes.mean(axis=0)
+    """Draw N(0, I) from the noise of seed 0, with the means and standard deviations of the codes."""
+    fixed: Codes = noise.normals(0, 0, *codes.shape) * codes.std(axis=0) + codes.mean(axis=0)
+    return fixed
 
 
 def _compared(latents: Codes, codes: Codes) -> dict[str, Any]:
-    """Improved precision and recall and the Fréchet distance, in the latent space itself."""
+    """Return improved precision and recall and the Fréchet distance, computed on the latents themselves."""
     return {
         **precision_recall(latents, codes)._asdict(),
         "frechet_distance": frechet_distance(latents, codes),
@@ -83,41 +90,3 @@ def _figure(codes: Codes, priors: dict[str, Codes]) -> Figure:
         axes.set(title=f"{name} prior", aspect="equal")
         axes.legend(markerscale=3)
     return figure
-
-
-def _grid(images: Pixels) -> bytes:
-    return pictures.encode(pictures.grid(images))
-
-
-def _page(rows: list[dict[str, Any]]) -> str:
-    fixed, learned = rows
-    follows = learned["precision"] > fixed["precision"] and learned["recall"] >= 0.9 * fixed["recall"]
-    lines = [
-        f"| {row['prior']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['frechet_distance']:.3f} |"
-        for row in rows
-    ]
-    return "\n".join(
-        [
-            "# Fixed and learned priors in two dimensions",
-            "",
-            f"The learned prior {'follows' if follows else 'does not follow'} the codes better than N(0, I) moved "
-            "and scaled to them.",
-            "",
-            "![Codes and both priors](priors-2d.png)",
-            "",
-            "| prior | precision | recall | Fréchet distance |",
-            "|---|---|---|---|",
-            *lines,
-            "",
-            f"Precision is the share of the prior's latents, as many as codes and at most {_CODES:,}, that lie among "
-            "the codes (within the ball of a code and its third nearest), recall the share of codes that lie among "
-            "the prior's latents. "
-            "The Fréchet distance sees means and covariances alone, in which the fixed prior is right by "
-            "construction: it is there to show what it hides.",
-            "",
-            "Images of each: [fixed](priors-2d-fixed.png), [learned](priors-2d-learned.png). The talk's Fig. 8 and 9 "
-            "show the same as pictures, without numbers; its fixed prior is trained against (an AAE or a VAE), where "
-            "ours is laid over the codes of the same auto-encoder.",
-            "",
-        ]
-    )

@@ -1,4 +1,4 @@
-"""What the studies share: runs that are trained where they are missing, and results that are kept."""
+"""What the studies share: they train missing models, and write data, pictures and a page."""
 
 from __future__ import annotations
 
@@ -6,28 +6,45 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from rae_serve import files
 from rae_serve.arrays import Pixels
 from training import recipe as recipes
-from training.data import dataset as data
-from training.data.dataset import Dataset
+from training.data.dataset import Dataset, test_images
 from training.progress import fit
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
 from training.trainer import Interrupted, Trainer
 
+_PAGES: Final = Environment(
+    loader=FileSystemLoader(Path(__file__).parent),
+    autoescape=False,  # the pages are Markdown
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
 
 @dataclass(frozen=True)
 class Study:
-    """Where a study writes, from what images, how thoroughly, and where it tells how it goes."""
+    """The settings of one study.
+
+    Attributes:
+        out: The folder to write.
+        source: The data set, as `--data` names it; None means that of the recipe.
+        quick: Whether to take minutes instead of an hour.
+        device: Where models train and run.
+        console: Where progress is printed.
+    """
 
     out: Path
     source: str | None
@@ -36,23 +53,27 @@ class Study:
     console: Console
 
     def dataset(self, recipe: Recipe, images: int | None = None) -> Dataset:
-        """The images of a recipe, from the study's source; only the first `images` of the training part."""
+        """Load the images of a recipe. `images` limits the training images to the first ones; None takes all."""
         dataset = load_data(recipe, self.source or recipe.data)
         if images is None:
             return dataset
-        return Dataset(
-            dataset.name, dataset.images, dataset.train[:images], dataset.validation, dataset.preprocessing
-        )
+        return replace(dataset, train=dataset.train[:images])
 
-    def test(self, recipe: Recipe) -> Pixels:
-        """The test images, as a recipe prepares them. Raises InvalidInput, naming `data`, where there are none."""
-        return data.test_images(self.source or recipe.data, recipe.data, recipe.preprocessing)
+    def test_images(self, recipe: Recipe) -> Pixels:
+        """Load the test images of a recipe. Raise InvalidInput, naming `data`, if the data set has none."""
+        return test_images(self.source or recipe.data, recipe.data, recipe.preprocessing)
 
     def trained(self, name: str, recipe: Recipe, dataset: Dataset) -> Run:
-        """The run `name` of this study: as it is where it is done, gone on with where it is not.
+        """Return a finished run of this study. Train it first, or continue it, if it is not finished.
 
-        Raises InvalidInput where it is there with another recipe or other images, and KeyboardInterrupt, after
-        saving, where it is interrupted.
+        Args:
+            name: The name of the run's folder.
+            recipe: The recipe of the run.
+            dataset: The images of the run.
+
+        Raises:
+            InvalidInput: The folder holds a run of another recipe or of other images.
+            KeyboardInterrupt: The training was interrupted; its state is saved.
         """
         path = self.out / "runs" / name
         trainer = Trainer(recipe, dataset, path, self.device)
@@ -71,30 +92,37 @@ class Study:
         return run
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows of one set of columns as {name}.csv and {name}.json."""
+        """Write rows with equal keys as {name}.csv."""
         text = io.StringIO()
         table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
         self.out.mkdir(parents=True, exist_ok=True)
         files.write(self.out / f"{name}.csv", text.getvalue().encode())
-        files.write(self.out / f"{name}.json", (json.dumps(list(rows), indent=1) + "\n").encode())
 
     def write_figure(self, name: str, figure: Figure) -> None:
-        """Write {name}.png."""
+        """Write a chart as {name}.png."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110)
         self.write_png(name, buffer.getvalue())
 
     def write_png(self, name: str, png: bytes) -> None:
-        """Write {name}.png."""
+        """Write a PNG file as {name}.png."""
         files.write(self.out / f"{name}.png", png)
 
-    def write_text(self, name: str, text: str) -> None:
-        """Write a page."""
-        files.write(self.out / name, text.encode())
+    def write_page(self, name: str, data: str, **values: Any) -> None:
+        """Render the template {name}.md.jinja of this package as {name}.md.
+
+        Args:
+            name: The name of the study.
+            data: The name of the data set.
+            values: Further variables of the template, beside `data`, `quick` and `command`.
+        """
+        command = f"rae-serve study {name} --data {self.source or data}{' --quick' if self.quick else ''} --out DIR"
+        page = _PAGES.get_template(f"{name}.md.jinja").render(values, data=data, quick=self.quick, command=command)
+        files.write(self.out / f"{name}.md", page.encode())
 
 
 def recipe(base: str, overrides: Iterable[tuple[str, Any]]) -> Recipe:
-    """A recipe of the package with some of its keys changed."""
+    """Return a recipe of the package with some of its keys changed."""
     return recipes.load(base, [f"{key}={json.dumps(value)}" for key, value in overrides])

@@ -4,27 +4,27 @@ import pytest
 
 from training.data import sources
 from training.data.sources import Split
-from training.evaluation.features.extractors import Cifar10Features, network
+from training.evaluation.features.extractors import Extractor, load_extractor
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _cache(tmp_path_factory):
-    """A cache of the tests' own."""
+    """Give the tests a cache of their own."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAE_SERVE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
 
 
 @pytest.fixture(scope="session")
-def look() -> Cifar10Features:
+def extractor() -> Extractor:
     import torch
 
-    return network("cifar10", torch.device("cpu"))
+    return load_extractor("cifar10", torch.device("cpu"))
 
 
 @pytest.fixture(scope="session")
 def digits():
-    """Images of a split of scikit-learn's digits, uint8 [N, 8, 8, 1]."""
+    """A function that returns a split of scikit-learn's digits, uint8 [N, 8, 8, 1]."""
 
     def images(split: Split):
         return sources.read("digits", "digits", split)[1]

@@ -15,8 +15,10 @@ from rae_serve.errors import InvalidInput
 from training import recipe as recipes
 from training.data.dataset import Dataset
 from training.evaluation import commands, held_out, subject
-from training.evaluation import figures as measure
-from training.evaluation.features import extractors as features
+from training.evaluation.features.extractors import Cifar10Extractor
+from training.evaluation.figures import collect, distribution_figures, stretch
+from training.evaluation.report.page import Picture, html
+from training.evaluation.report.verdict import Finding
 from training.evaluation.subject import BundleSubject, RunSubject
 from training.runs import Run, load_data
 from training.trainer import Trainer
@@ -26,7 +28,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def command(command):
-    """Runs `rae-serve evaluate` with these words."""
+    """A function that runs `rae-serve evaluate` with these words."""
     return lambda *words: command("evaluate", *words)
 
 
@@ -37,7 +39,7 @@ def alone(bundle, tmp_path_factory) -> Path:
 
 
 class Sources(HTMLParser):
-    """Everything that a page refers to, and its text."""
+    """Collects every address in a page, and its text."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -66,25 +68,39 @@ def test_a_bundle_without_its_run(command, alone, tmp_path):
     page = Sources((out / "report.html").read_text())
     assert len(page.found) >= 9
     assert all(source.startswith("data:image/png;base64,") for source in page.found)
-    assert page.text.index(document["verdict"]["summary"]) < page.text.index("What it makes")
+    assert page.text.index(document["verdict"]["summary"]) < page.text.index("Generated images")
     for finding in document["verdict"]["findings"]:
         assert finding["question"] in page.text
 
 
+def test_a_page_shows_names_as_text():
+    name = "<script>alert('&')</script>"
+    training = {"steps": 1, "images": 2, "data": name}
+    document = {
+        "subject": {"name": name, "kind": "run", "model": "flexae", "recipe": name, "training": training},
+        "data": {"split": "test", "compared": 3},
+        "verdict": {"grade": "good", "summary": name},
+        "figures": {name: {name: None}},
+    }
+    page = html(document, [Finding(name, "good", name, name)], [Picture(name, name, b"")])
+    assert "<script>" not in page
+    assert Sources(page).text.count(name) >= 10
+
+
 def test_an_untrained_model_is_not_to_be_shipped(command, alone, tmp_path):
     _, printed, _ = command(alone, "--metrics", "frechet,precision-recall", "--out", tmp_path / "out")
-    assert printed.startswith("Do not ship it. Do its images look like real ones?")
+    assert printed.startswith("Do not ship it. Failed: Do generated images look like real ones?")
 
 
-def test_the_figures_of_a_run_and_of_its_bundle_agree(run, bundle, look):
+def test_the_figures_of_a_run_and_of_its_bundle_agree(run, bundle, extractor):
     subjects = RunSubject(run, CPU), BundleSubject(bundle, "cpu")
     figures = []
     made = []
     for one in subjects:
         images = held_out.load(one, None)
-        these = measure.sets(one, images, 10_000, 3, lambda *_: None)
-        made.append(these)
-        figures.append(measure.distribution_figures(these, look, ["frechet", "precision-recall"], lambda *_: None))
+        data = collect(one, images, 10_000, 3, lambda *_: None)
+        made.append(data)
+        figures.append(distribution_figures(data, extractor, ["frechet", "precision-recall"], lambda *_: None))
     for kind in ("generated", "reconstructed"):
         difference = np.abs(getattr(made[0], kind).astype(int) - getattr(made[1], kind))
         assert difference.max() <= bundle.manifest.tolerance_grey_levels
@@ -107,17 +123,17 @@ def test_the_authors_protocol_goes_by_its_own_name(command, run, tmp_path):
     figures = json.loads((tmp_path / "out" / "evaluation.json").read_text())["figures"]
     (name,) = figures
     assert name == "FD-cifar10, authors' protocol"
-    assert figures[name]["checkpoints"] == len(list((run.path / "checkpoints").glob("*.json")))
+    assert figures[name]["checkpoints"] == len({path.stem for path in (run.path / "checkpoints").glob("step-*")})
     assert figures[name]["chosen_on"] == "test"
 
 
 def test_stretching_reaches_both_ends_and_leaves_flat_images():
     images = np.array([[[[50]], [[100]]], [[[7]], [[7]]]], np.uint8)
-    assert measure.stretch(images).ravel().tolist() == [0, 255, 7, 7]
+    assert stretch(images).ravel().tolist() == [0, 255, 7, 7]
 
 
 def trained_on(images: np.ndarray, folder: Path) -> tuple[Run, Dataset]:
-    """A run of two steps that holds out a tenth of the images."""
+    """Train for two steps, with a tenth of the images held out."""
     np.save(folder / "mine.npy", images)
     recipe = recipes.load("flexae-digits", ["steps=2", "sample_every=1", "filters=4", "hidden=8", "validation=0.1"])
     dataset = load_data(recipe, str(folder / "mine.npy"))
@@ -135,7 +151,7 @@ def test_few_held_out_images_answer_fewer_questions_and_too_few_are_refused(comm
     assert "prd" in document["figures"]
     assert "rarest mode" not in document["figures"]
     run, _ = trained_on(digits("train")[:190], tmp_path / "few")
-    fails([run.path], "data: 19 images are held out", "figures need 20")
+    fails([run.path], "data: 19 images are held out", "at least 20")
 
 
 def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):
@@ -161,7 +177,7 @@ def test_a_bundle_may_have_been_chosen_by_what_training_held_out(run, bundle, en
     served, trained = subject.load(bundle.path, CPU), subject.load(run.path, CPU)
     assert "--best" in commands._checkpoint(served, of["validation"])
     for one, split in ((served, "test"), (trained, "validation")):
-        assert commands._checkpoint(one, of[split]) == "never chosen by these images"
+        assert commands._checkpoint(one, of[split]) == "not chosen by the held-out images"
 
 
 def test_other_training_images_are_doubted(command, bundle, tmp_path, monkeypatch, digits):
@@ -172,7 +188,7 @@ def test_other_training_images_are_doubted(command, bundle, tmp_path, monkeypatc
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert document["data"]["trained_on_these"] is False
     questions = [finding["question"] for finding in document["verdict"]["findings"]]
-    assert "Are these the images that it was trained on?" in questions
+    assert "Was the model trained on this data set?" in questions
 
 
 def test_what_the_command_refuses(fails, alone, tmp_path):
@@ -186,15 +202,15 @@ def test_what_the_command_refuses(fails, alone, tmp_path):
 def test_interrupted_work_is_not_lost(monkeypatch, command, alone, tmp_path):
     monkeypatch.setenv("RAE_SERVE_CACHE", str(tmp_path / "cache"))
     calls = []
-    look = features.Cifar10Features.__call__
+    compute = Cifar10Extractor.__call__
 
     def interrupted(self: object, images: np.ndarray) -> np.ndarray:
         calls.append(len(images))
         if sum(calls) > 1000:
             raise KeyboardInterrupt
-        return look(self, images)
+        return compute(self, images)
 
-    monkeypatch.setattr(features.Cifar10Features, "__call__", interrupted)
+    monkeypatch.setattr(Cifar10Extractor, "__call__", interrupted)
     status, _, err = command(alone, "--out", tmp_path / "out")
     assert (status, "the same command goes on" in err) == (130, True)
     assert not (tmp_path / "out").exists()

@@ -1,1 +1,1 @@
-"""Networks that turn images into features."""
+"""Feature extractors: networks that turn images into features."""

@@ -1,13 +1,13 @@
-"""The feature network that is always here: a small classifier of CIFAR-10, whose 256 pooled features compare images.
+"""The feature network that needs no download: a small classifier of CIFAR-10 with 256 pooled features.
 
     python -m training.evaluation.features.cifar10_network --data ../shared/data/cifar10-jpeg.zip
 
-trains it anew (about five minutes on one core) into `cifar10_network.safetensors` beside this file, and
-prints its accuracy on the test set. Those weights are in the package, so that figures compare.
+trains the network again (about five minutes on one core), writes `cifar10_network.safetensors` beside this file, and
+prints the accuracy on the test set. The weights are in the package, so that figures can be compared.
 
-No package that we would depend on carries a general network (torchvision, timm, lpips and torch-fidelity fetch
-theirs), hence one of our own: photographs of ten kinds of things, some of them made grey or inverted in training,
-so that it also sees something in drawings and digits.
+No package that this project could depend on contains the weights of a general network: torchvision, timm, lpips and
+torch-fidelity all fetch theirs. In training, some images are made grey or inverted, so that the features also
+describe drawings and digits.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -27,13 +28,15 @@ from torch import Tensor, nn
 from rae_serve.arrays import Pixels
 from training.data.batches import Batches, to_tensor
 
+Labels = npt.NDArray[np.int64]
+
 WEIGHTS: Final = Path(__file__).with_suffix(".safetensors")
 SIDE: Final = 32
 _GREY, _INVERTED = 0.3, 0.2  # shares of the training images
 
 
 class Cifar10Network(nn.Module):
-    """[B, 3, 32, 32] in [0, 1] → logits [B, 10]; `features` are what the last layer sees, [B, 256]."""
+    """Maps images [B, 3, 32, 32] in [0, 1] to `features` [B, 256], and these to logits [B, 10]."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,18 +50,19 @@ class Cifar10Network(nn.Module):
         self.head = nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        logits: Tensor = self.head(self.features(x))
+        return logits
 
     @classmethod
     def load(cls) -> Cifar10Network:
-        """The network of the package, in evaluation mode."""
+        """Return the network with the weights of the package, in evaluation mode."""
         network = cls()
         network.load_state_dict(load_file(WEIGHTS))
         return network.eval()
 
 
-def read(archive: Path, split: str) -> tuple[Pixels, np.ndarray]:
-    """Images, uint8 [N, 32, 32, 3], and labels [N], of `cifar10/{split}/<class>/*.jpg` in a zip."""
+def read(archive: Path, split: str) -> tuple[Pixels, Labels]:
+    """Read images, uint8 [N, 32, 32, 3], and labels, [N], from `cifar10/{split}/<class>/*.jpg` in a zip file."""
     with zipfile.ZipFile(archive) as files:
         names = sorted(name for name in files.namelist() if name.startswith(f"cifar10/{split}/"))
         images = np.stack([np.asarray(Image.open(io.BytesIO(files.read(name))).convert("RGB")) for name in names])
@@ -67,7 +71,7 @@ def read(archive: Path, split: str) -> tuple[Pixels, np.ndarray]:
 
 
 def augment(x: Tensor) -> Tensor:
-    """[B, 3, 32, 32], mirrored, shifted by up to 3 pixels, some of them grey, some inverted."""
+    """Mirror half of the images [B, 3, 32, 32], shift all by up to 3 pixels, make some grey and some inverted."""
     down, right = torch.randint(0, 7, (2,)).tolist()
     x = nn.functional.pad(x, (3, 3, 3, 3))[:, :, down : down + SIDE, right : right + SIDE]
     mirrored, grey, inverted = torch.rand(3, len(x), 1, 1, 1) < torch.tensor([0.5, _GREY, _INVERTED]).view(
@@ -78,8 +82,14 @@ def augment(x: Tensor) -> Tensor:
     return torch.where(inverted, 1.0 - x, x)
 
 
-def train(images: Pixels, labels: np.ndarray, epochs: int) -> Cifar10Network:
-    """Adam with a one-cycle rate."""
+def train(images: Pixels, labels: Labels, epochs: int) -> Cifar10Network:
+    """Train a network by AdamW with a one-cycle learning rate.
+
+    Args:
+        images: uint8 [N, 32, 32, 3].
+        labels: Class numbers, [N].
+        epochs: How many times each image is used.
+    """
     torch.manual_seed(0)
     cpu = torch.device("cpu")
     targets = torch.from_numpy(labels)
@@ -102,8 +112,8 @@ def train(images: Pixels, labels: np.ndarray, epochs: int) -> Cifar10Network:
 
 
 @torch.no_grad()
-def accuracy(network: Cifar10Network, images: Pixels, labels: np.ndarray) -> float:
-    """The share of images whose class it names."""
+def accuracy(network: Cifar10Network, images: Pixels, labels: Labels) -> float:
+    """Return the share of images that are classified correctly."""
     cpu = torch.device("cpu")
     found = [network(to_tensor(images[i : i + 500], cpu)).argmax(dim=1) for i in range(0, len(images), 500)]
     return float((torch.cat(found).numpy() == labels).mean())
@@ -111,8 +121,8 @@ def accuracy(network: Cifar10Network, images: Pixels, labels: np.ndarray) -> flo
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--data", required=True, type=Path, help="the zip of JPEG files")
-    arguments.add_argument("--epochs", type=int, default=6)
+    arguments.add_argument("--data", required=True, type=Path, help="a zip file of cifar10/SPLIT/CLASS/*.jpg")
+    arguments.add_argument("--epochs", type=int, default=6, help="how many times each image is used (default: 6)")
     given = arguments.parse_args()
     trained = train(*read(given.data, "train"), given.epochs)
     save_file({name: value.contiguous() for name, value in trained.state_dict().items()}, WEIGHTS)

@@ -1,4 +1,4 @@
-"""Feature networks, and features of images: computed once, in pieces, and kept in the cache by their digests."""
+"""Feature extractors, and features of images: computed once, in pieces, and kept in the cache by their digests."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 from training.data import sources
 from training.data.batches import to_tensor
+from training.data.dataset import digest
 from training.evaluation.features.cifar10_network import SIDE, WEIGHTS, Cifar10Network
 from training.evaluation.metrics.distances import Features
 
-Name = Literal["cifar10", "inception"]
+ExtractorName = Literal["cifar10", "inception"]
 
-CHUNK: Final = 1000  # images that are computed and kept together: what an interruption may cost
+CHUNK: Final = 1000  # images that are computed and kept together: the most that an interruption costs
 _BATCH: Final = 100
 _LARGEST: Final = 2 * SIDE
 # torch-fidelity's conversion of the Inception of 2015-12-05; the name of its file ends in the start of its SHA-256.
@@ -31,57 +32,70 @@ _INCEPTION_SHA256: Final = "6726825d"
 _INCEPTION_FILE: Final = f"weights-inception-2015-12-05-{_INCEPTION_SHA256}.pth"
 
 
-class Network(Protocol):
-    """Images in, features out. `label` is what a Fréchet distance on it is called, `digest` is of its weights."""
+class Extractor(Protocol):
+    """Turns images, uint8 [N, H, W, C], into features, float32 [N, D].
+
+    Attributes:
+        label: The name of a Fréchet distance on these features.
+        digest: The SHA-256 of the weights.
+        description: The features in a few words, for people.
+    """
 
     label: str
     digest: str
     description: str
 
     def __call__(self, images: Pixels) -> Features:
-        """float32 [N, D] of uint8 [N, H, W, C]."""
+        """Return the features of the images."""
         ...
 
 
-class Cifar10Features:
+class Cifar10Extractor:
     """256 features of the small network that comes with the package.
 
-    Grey becomes three equal channels. The network has no fixed size: pictures of 32 to 64 pixels a side are
-    seen as they are, smaller ones enlarged and larger ones shrunk (antialiased), so finer detail goes unseen.
+    A grey image becomes three equal channels. The network takes images of 32 to 64 pixels a side as they are.
+    Smaller images are enlarged and larger ones shrunk with antialiasing, so finer detail is lost.
     """
 
     label = "FD-cifar10"
     description = "256 pooled features of rae-serve's own CIFAR-10 classifier"
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, weights: Path | None = None) -> None:
+        if weights:
+            raise InvalidInput("--weights", "belongs to --network inception; cifar10 comes with its own weights")
         self.digest = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
         self._device = device
-        self._network = Cifar10Network.load().to(device, memory_format=torch.channels_last)
+        self._network = Cifar10Network.load().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.no_grad()
     def __call__(self, images: Pixels) -> Features:
-        x = _coloured(to_tensor(images, self._device))
+        x = _three_channels(to_tensor(images, self._device))
         size = tuple(min(max(side, SIDE), _LARGEST) for side in x.shape[2:])
         if size != x.shape[2:]:
             x = interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-        return self._network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy()
+        features: Features = self._network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy()
+        return features
 
 
-class InceptionFeatures:
-    """2,048 pool3 features of torch-fidelity's inception-v3-compat: with them a Fréchet distance is an FID.
+class InceptionExtractor:
+    """2,048 pool3 features of torch-fidelity's inception-v3-compat. A Fréchet distance on them is an FID.
 
-    The weights are those of `weights`, or are fetched into torch's cache at the first use. Raises InvalidInput
-    where neither can be had, or the file is another than torch-fidelity's.
+    Args:
+        device: Where the network runs.
+        weights: The file of torch-fidelity's weights; fetched into torch's cache if not given.
+
+    Raises:
+        InvalidInput: The weights cannot be fetched, or the file is another than torch-fidelity's.
     """
 
     label = "FID"
     description = "2,048 pool3 features of inception-v3-compat (Inception of 2015-12-05), by torch-fidelity"
 
-    def __init__(self, device: torch.device, weights: Path | None) -> None:
+    def __init__(self, device: torch.device, weights: Path | None = None) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         path = weights or _fetched_inception()
-        self.digest = _inception_digest(path)  # before it is loaded: it is a pickle
+        self.digest = _inception_digest(path)  # checked before loading, since the file is a pickle
         self._device = device
         self._network = FeatureExtractorInceptionV3(
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path)
@@ -90,32 +104,49 @@ class InceptionFeatures:
     @torch.no_grad()
     def __call__(self, images: Pixels) -> Features:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
-        (features,) = self._network(_coloured(x))
+        features: Tensor = self._network(_three_channels(x))[0]
         return features.cpu().numpy()
 
 
-def network(name: Name, device: torch.device, weights: Path | None = None) -> Network:
-    """The feature network of that name; `weights` is Inception's file."""
-    if name == "inception":
-        return InceptionFeatures(device, weights)
-    if weights:
-        raise InvalidInput("--weights", f"are of --network inception; {name} comes with its own")
-    return Cifar10Features(device)
+# A new extractor needs an entry here, its name in ExtractorName, and in the --network option of `rae-serve evaluate`.
+EXTRACTORS: Final[dict[ExtractorName, Callable[[torch.device, Path | None], Extractor]]] = {
+    "cifar10": Cifar10Extractor,
+    "inception": InceptionExtractor,
+}
 
 
-def features(look: Network, images: Pixels, progress: Callable[[int], None] = lambda _: None) -> Features:
-    """Features [N, D] of images [N, H, W, C]; `progress` hears how many more images are done.
+def load_extractor(name: ExtractorName, device: torch.device, weights: Path | None = None) -> Extractor:
+    """Load the extractor of this name.
 
-    Each piece of 1,000 images is kept in the cache by its digest and the network's, so what was interrupted
-    goes on where it stopped and what was computed for one evaluation serves every other.
+    Args:
+        name: A key of EXTRACTORS.
+        device: Where the network runs.
+        weights: The file of the weights, for Inception only; fetched if not given.
+
+    Raises:
+        InvalidInput: The weights cannot be had, or do not belong to this extractor.
+    """
+    return EXTRACTORS[name](device, weights)
+
+
+def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None] = lambda _: None) -> Features:
+    """Return the features of images, from the cache where they are there.
+
+    Each piece of 1,000 images is kept in the cache by the digests of its pixels and of the weights. So an interrupted
+    evaluation continues where it stopped, and later evaluations of the same images compute nothing.
+
+    Args:
+        extractor: What computes the features.
+        images: uint8 [N, H, W, C].
+        progress: Called after each piece with the number of its images.
     """
     parts = []
     for start in range(0, len(images), CHUNK):
         piece = np.ascontiguousarray(images[start : start + CHUNK])
-        cached = sources.cache_folder() / "features" / look.digest[:16] / f"{digest(piece)[:32]}.npy"
+        cached = sources.cache_folder() / "features" / extractor.digest[:16] / f"{digest(piece)[:32]}.npy"
         part = _read(cached, len(piece))
         if part is None:
-            part = np.concatenate([look(piece[i : i + _BATCH]) for i in range(0, len(piece), _BATCH)])
+            part = np.concatenate([extractor(piece[i : i + _BATCH]) for i in range(0, len(piece), _BATCH)])
             buffer = io.BytesIO()
             np.save(buffer, part, allow_pickle=False)
             cached.parent.mkdir(parents=True, exist_ok=True)
@@ -125,24 +156,15 @@ def features(look: Network, images: Pixels, progress: Callable[[int], None] = la
     return np.concatenate(parts)
 
 
-def digest(images: Pixels) -> str:
-    """SHA-256 over the shape and pixels of images, as of a Dataset."""
-    sha256 = hashlib.sha256(repr(tuple(images.shape)).encode())
-    for start in range(0, len(images), CHUNK):
-        sha256.update(np.ascontiguousarray(images[start : start + CHUNK]).tobytes())
-    return sha256.hexdigest()
-
-
 def _read(path: Path, rows: int) -> Features | None:
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # none, or damaged: computed anew
+        loaded: Features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):  # missing or damaged: computed again
         return None
     return loaded if len(loaded) == rows else None
 
 
-def _coloured(x: Tensor) -> Tensor:
-    """[B, 3, H, W] of [B, 1 or 3, H, W]."""
+def _three_channels(x: Tensor) -> Tensor:
     return x.expand(-1, 3, -1, -1)
 
 
@@ -158,7 +180,7 @@ def _fetched_inception() -> Path:
             raise InvalidInput(
                 "--network",
                 f"the weights of inception are not at {path} and cannot be fetched ({error}); give {_INCEPTION_FILE} "
-                "of torch-fidelity's release 0.2.0 by --weights, or use --network cifar10, which needs none",
+                "of torch-fidelity's release 0.2.0 by --weights, or use --network cifar10, which needs no download",
             ) from None
     return path
 
@@ -169,5 +191,5 @@ def _inception_digest(path: Path) -> str:
     except OSError as error:
         raise InvalidInput("--weights", f"{path} cannot be read ({error.strerror})") from None
     if not found.startswith(_INCEPTION_SHA256):
-        raise InvalidInput("--weights", f"{path} is not {_INCEPTION_FILE}: its SHA-256 is {found[:8]}…")
+        raise InvalidInput("--weights", f"{path} is not {_INCEPTION_FILE}: its SHA-256 starts with {found[:8]}")
     return found

@@ -1,41 +1,45 @@
-"""Metrics of two sets of images: features in, a number out. Features are float [N, D], one row an image."""
+"""Metrics of two sets of images: features in, a number out. Features are float [N, D], one row per image."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from scipy import linalg
+from sklearn.metrics import pairwise_distances_chunked
+from sklearn.neighbors import NearestNeighbors
 
 Features = npt.NDArray[np.floating[Any]]
 Float64 = npt.NDArray[np.float64]
 
-_CHUNK: Final = 1000  # rows of a distance matrix that are held at once
+_CHUNK_MIB: Final = 64  # of a distance matrix that is held at once
 
 
 class KernelDistance(NamedTuple):
-    """The mean and the deviation of the estimate over the subsets."""
+    """The mean and the standard deviation of the estimate over the random subsets."""
 
     mean: float
     std: float
 
 
 class PrecisionRecall(NamedTuple):
-    """How much of the generated is like the real, and how much of the real the generated covers."""
+    """Precision: how much of the generated set is like real images. Recall: how much of the real set is generated."""
 
     precision: float
     recall: float
 
 
 def frechet_distance(features: Features, reference: Features) -> float:
-    """‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½) of two sets of features as Gaussians (1706.08500, eq. 6).
+    """Return ‖μ₁ − μ₂‖² + tr(Σ₁ + Σ₂ − 2 (Σ₁Σ₂)^½), the distance of two sets of features taken as Gaussians.
 
-    FID where the features are Inception-2015's pool3; on any other network's it bears that network's name.
-    Covariances divide by N − 1. Raises ValueError for fewer than two rows or differing D.
+    See equation 6 of https://arxiv.org/abs/1706.08500. The distance is the FID if the features are the pool3 features
+    of Inception (2015); on another network it has the name of that network. Covariances divide by N − 1.
+
+    Raises:
+        ValueError: A set has fewer than two rows, or the rows differ in length.
     """
-    _require_comparable(features, reference, rows=2)
+    require_comparable(features, reference, rows=2)
     one, other = features.astype(np.float64), reference.astype(np.float64)
     difference = one.mean(axis=0) - other.mean(axis=0)
     covariance, other_covariance = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
@@ -48,20 +52,29 @@ def frechet_distance(features: Features, reference: Features) -> float:
 
 
 def spread(reference: Features) -> float:
-    """tr Σ: the Fréchet distance from the reference of a model that makes one average image only."""
+    """Return tr Σ: the Fréchet distance of a model that only makes one image, the average of the reference."""
     return float(reference.var(axis=0, ddof=1, dtype=np.float64).sum())
 
 
 def kernel_distance(
     features: Features, reference: Features, *, subsets: int = 100, subset_size: int = 1000, seed: int = 2020
 ) -> KernelDistance:
-    """Unbiased MMD² under k(x, y) = (xᵀy / D + 1)³, over random subsets (1801.01401, sec. 4).
+    """Return the unbiased MMD² under k(x, y) = (xᵀy / D + 1)³, averaged over random subsets.
 
-    KID where the features are Inception-2015's pool3. Subsets are no larger than the smaller set. They are
-    drawn as torch-fidelity draws them, so that with its seed, 2020, the figures are the same.
-    Raises ValueError for fewer than two rows or differing D.
+    See section 4 of https://arxiv.org/abs/1801.01401. The distance is the KID if the features are the pool3 features
+    of Inception (2015). The subsets are drawn as torch-fidelity draws them, so the same seed gives the same figures.
+
+    Args:
+        features: float [N, D].
+        reference: float [M, D].
+        subsets: The number of random subsets.
+        subset_size: Rows per subset, at most as many as the smaller set has.
+        seed: The seed of the subsets; the default is that of torch-fidelity.
+
+    Raises:
+        ValueError: A set has fewer than two rows, or the rows differ in length.
     """
-    _require_comparable(features, reference, rows=2)
+    require_comparable(features, reference, rows=2)
     size = min(subset_size, len(features), len(reference))
     rng = np.random.RandomState(seed)
     estimates = [
@@ -75,41 +88,51 @@ def kernel_distance(
 
 
 def precision_recall(features: Features, reference: Features, *, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall (1904.06991, eq. 1–3).
+    """Return improved precision and recall, equations 1 to 3 of https://arxiv.org/abs/1904.06991.
 
-    Precision is the share of features within the ball of some reference row, whose radius is the distance to
-    its k-th nearest among the reference; recall is the same with the two changed over. A point on the sphere
-    is within. Raises ValueError for no more than k rows or differing D.
+    Every row has a ball whose radius is the distance to its k-th nearest neighbour in the same set. Precision is the
+    share of features in the ball of some reference row; recall is the share of the reference in the ball of some
+    feature row. A point on the sphere counts as in the ball.
+
+    Args:
+        features: Features of generated images, float [N, D].
+        reference: Features of real images, float [M, D].
+        k: Which neighbour gives the radius.
+
+    Raises:
+        ValueError: A set has at most k rows, or the rows differ in length.
     """
-    _require_comparable(features, reference, rows=k + 1)
-    return PrecisionRecall(
-        float(_within(features, reference, _radii(reference, k)).mean()),
-        float(_within(reference, features, _radii(features, k)).mean()),
+    require_comparable(features, reference, rows=k + 1)
+    features, reference = shifted(features, reference)
+    return PrecisionRecall(_share_in_balls(features, reference, k), _share_in_balls(reference, features, k))
+
+
+def shifted(rows: Features, others: Features) -> tuple[Float64, Float64]:
+    """Move both sets, in float64, so that the mean of `others` is the origin.
+
+    scikit-learn computes ‖x − y‖² as ‖x‖² + ‖y‖² − 2xᵀy, which loses digits far from the origin.
+    """
+    centre = others.mean(axis=0, dtype=np.float64)
+    return rows - centre, others - centre
+
+
+def require_comparable(features: Features, reference: Features, rows: int) -> None:
+    """Raise ValueError if a set has fewer than `rows` rows or the rows differ in length."""
+    if min(len(features), len(reference)) < rows or features.shape[1:] != reference.shape[1:]:
+        raise ValueError(f"features {features.shape} and {reference.shape} do not compare")
+
+
+def _share_in_balls(rows: Float64, centres: Float64, k: int) -> float:
+    """Return the share of rows that lie in the ball of some centre."""
+    distances, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(centres).kneighbors()
+    radii = distances[:, -1]
+    inside = pairwise_distances_chunked(
+        rows,
+        centres,
+        reduce_func=lambda part, _: (part <= radii).any(axis=1),
+        working_memory=_CHUNK_MIB,
     )
-
-
-def squared_distances(one: Features, other: Features) -> Iterator[Float64]:
-    """‖x − y‖² of all pairs, in pieces [≤1000, M] that make up [N, M] in order.
-
-    In float64 and about a common centre: so the cancellation in ‖x‖² + ‖y‖² − 2xᵀy costs nothing that counts.
-    """
-    centre = other.mean(axis=0, dtype=np.float64)
-    columns = other.astype(np.float64) - centre
-    norms = np.square(columns).sum(axis=1)
-    for start in range(0, len(one), _CHUNK):
-        rows = one[start : start + _CHUNK].astype(np.float64) - centre
-        squared = np.square(rows).sum(axis=1)[:, None] + norms - 2.0 * rows @ columns.T
-        yield squared.clip(min=0.0)
-
-
-def _radii(rows: Features, k: int) -> Float64:
-    """The squared distance of each row to its k-th nearest other, [N]."""
-    # The nearest is the row itself, hence the k-th from 0.
-    return np.concatenate([np.partition(part, k, axis=1)[:, k] for part in squared_distances(rows, rows)])
-
-
-def _within(rows: Features, centres: Features, radii: Float64) -> npt.NDArray[np.bool_]:
-    return np.concatenate([(part <= radii).any(axis=1) for part in squared_distances(rows, centres)])
+    return float(np.concatenate(list(inside)).mean())
 
 
 def _mmd2(x: Features, y: Features) -> float:
@@ -121,9 +144,5 @@ def _mmd2(x: Features, y: Features) -> float:
 
 def _cubic(x: Features, y: Features) -> Float64:
     kernel = (x.astype(np.float64) @ y.T.astype(np.float64)) / x.shape[1] + 1.0
-    return kernel * kernel * kernel
-
-
-def _require_comparable(features: Features, reference: Features, rows: int) -> None:
-    if min(len(features), len(reference)) < rows or features.shape[1:] != reference.shape[1:]:
-        raise ValueError(f"features {features.shape} and {reference.shape} do not compare")
+    cubed: Float64 = kernel * kernel * kernel
+    return cubed

@@ -1,4 +1,4 @@
-"""Metrics of codes: float [N, m], one row an image."""
+"""Metrics of codes: float [N, m], one row per image."""
 
 from __future__ import annotations
 
@@ -9,24 +9,27 @@ import numpy.typing as npt
 
 from training.evaluation.metrics.distances import Features
 
-ACTIVE: Final = 0.01  # of the largest variance
+ACTIVE: Final = 0.01  # a share of the largest variance
 
 
 def active_dimensions(codes: Features) -> npt.NDArray[np.intp]:
-    """The dimensions whose codes vary by at least 1% of the variance of the one that varies most.
+    """Return the dimensions whose variance is at least 1% of the largest variance of any dimension.
 
-    As the active units of 1509.00519, whose threshold of 0.01 presumes a prior of variance 1; a deterministic
-    auto-encoder's codes have any scale.
+    The active units of https://arxiv.org/abs/1509.00519 have a fixed threshold of 0.01, because their prior has
+    variance 1. Codes of a deterministic auto-encoder have any scale, so this threshold is relative.
     """
     variance = codes.var(axis=0, dtype=np.float64)
     return np.flatnonzero(variance >= ACTIVE * variance.max()) if variance.any() else np.array([], np.intp)
 
 
 def normalised_absolute_correlation(codes: Features) -> float:
-    """NAC: 1/(m(m−1)) Σ_{i≠j} |C_ij| / √(C_ii C_jj), C the covariance of the m dimensions (1912.04564).
+    """Return the NAC, 1/(m(m−1)) Σ_{i≠j} |C_ij| / √(C_ii C_jj), where C is the covariance of the m dimensions.
 
-    0 for uncorrelated dimensions, 1 where each is a multiple of the other; independent ones give about 0.8/√N.
-    Of one dimension it is 0. Raises ValueError where a dimension does not vary: leave inactive ones out.
+    See https://arxiv.org/abs/1912.04564. The NAC is 0 for uncorrelated dimensions and 1 if each dimension is a
+    multiple of the others; N rows of independent dimensions give about 0.8/√N. With one dimension the NAC is 0.
+
+    Raises:
+        ValueError: A dimension is constant. Leave inactive dimensions out.
     """
     m = codes.shape[1]
     if m < 2:

@@ -1,7 +1,7 @@
-"""Does a model repeat its training images? Distances to the nearest of them, beside those of held-out images.
+"""Does a model repeat its training images? Distances to the nearest training image answer it.
 
-A generated image is always near some training image, the more so where it is smooth. What says something is
-whether it is nearer than new images of the same kind are.
+Every generated image is near some training image, and smooth images are nearer than others. So the distances of
+generated images only mean something beside the distances of held-out images.
 """
 
 from __future__ import annotations
@@ -11,27 +11,29 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
+from sklearn.metrics import pairwise_distances_argmin
 
-from training.evaluation.metrics.distances import Features, Float64
+from training.evaluation.metrics.distances import Features, Float64, require_comparable, shifted
 
-NEAR: Final = 0.01  # the share of held-out images that "as near as a copy" is calibrated by
-_CHUNK: Final = 1000
+NEAR: Final = 0.01  # the share of held-out images that count as near as a copy
 
 
 class Nearest(NamedTuple):
-    """For each row, which row of the others is nearest, int [N], and how far, float64 [N]."""
+    """The nearest neighbour of each of N rows: its row, int [N], and its distance, float64 [N]."""
 
-    index: npt.NDArray[np.intp]
+    row: npt.NDArray[np.intp]
     distance: Float64
 
 
 class Memorisation(NamedTuple):
-    """Generated against held-out images, by their distance to the nearest training image.
+    """Generated images compared with held-out images by the distance to the nearest training image.
 
-    `closer` is the probability that a generated image is nearer to one than a held-out image is: ½ where the
-    model generates as new images as reality does, 1 where it copies; `z` is by how many standard errors it
-    exceeds ½. `copies` is the share of generated images that are nearer than all but the nearest 1% of the
-    held-out ones: 0.01 where nothing is copied, however smooth or rough all images are.
+    Attributes:
+        closer: The probability that a generated image is nearer to a training image than a held-out image is. It is
+            ½ if generated images are as new as held-out images, and 1 if the model copies.
+        z: By how many standard errors `closer` exceeds ½.
+        copies: The share of generated images that are nearer than 99% of the held-out images. It is 0.01 if nothing
+            is copied, whether the images are smooth or rough.
     """
 
     closer: float
@@ -40,28 +42,24 @@ class Memorisation(NamedTuple):
 
 
 def nearest(rows: Features, others: Features) -> Nearest:
-    """The Euclidean nearest of `others` to each of `rows`.
+    """Find the row of `others` that is nearest to each row of `rows` by Euclidean distance.
 
-    Found in float32 about a common centre, and measured in float64: among rows that are equally near to seven
-    digits, any may be named. Raises ValueError where `others` is empty or D differs.
+    Raises:
+        ValueError: A set is empty, or the rows differ in length.
     """
-    if not len(others) or rows.shape[1:] != others.shape[1:]:
-        raise ValueError(f"features {rows.shape} and {others.shape} do not compare")
-    centre = others.mean(axis=0, dtype=np.float64).astype(np.float32)
-    columns = others.astype(np.float32) - centre
-    norms = np.square(columns).sum(axis=1)
-    found = []
-    for start in range(0, len(rows), _CHUNK):
-        part = rows[start : start + _CHUNK].astype(np.float32) - centre
-        found.append((norms - 2.0 * part @ columns.T).argmin(axis=1))
-    index = np.concatenate(found)
-    return Nearest(index, np.linalg.norm(rows.astype(np.float64) - others[index], axis=1))
+    require_comparable(rows, others, rows=1)
+    row = pairwise_distances_argmin(*shifted(rows, others))
+    # Measured anew, row by row: scikit-learn's ‖x‖² + ‖y‖² − 2xᵀy is not exactly 0 for a copy.
+    return Nearest(row, np.linalg.norm(rows.astype(np.float64) - others[row], axis=1))
 
 
 def memorisation(generated: Float64, held_out: Float64) -> Memorisation:
-    """Compare distances to the nearest training image, [N] and [M] (Mann–Whitney, as in 2004.05675, sec. 3).
+    """Compare two sets of distances to the nearest training image (Mann–Whitney U test).
 
-    Raises ValueError where one of them is empty.
+    See section 3 of https://arxiv.org/abs/2004.05675.
+
+    Raises:
+        ValueError: One of the sets is empty.
     """
     if not len(generated) or not len(held_out):
         raise ValueError(f"{len(generated)} and {len(held_out)} distances do not compare")

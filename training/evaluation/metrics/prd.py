@@ -1,4 +1,4 @@
-"""Precision and recall as distributions, and the F-scores that tables give of them (1806.00035)."""
+"""Precision and recall of distributions, and the F-scores of their curve (https://arxiv.org/abs/1806.00035)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
-from training.evaluation.metrics.distances import Features, Float64
+from training.evaluation.metrics.distances import Features, Float64, require_comparable
 
 CLUSTERS: Final = 20
 ANGLES: Final = 1001
@@ -16,20 +16,26 @@ _EDGE: Final = 1e-6  # how near the angles come to 0 and π/2
 
 
 class FScores(NamedTuple):
-    """F_8, which weighs recall, and F_1/8, which weighs precision: the best of the curve."""
+    """The best F_8 of the curve, which weighs recall, and the best F_1/8, which weighs precision."""
 
     f_8: float
     f_1_8: float
 
 
 def prd_scores(features: Features, reference: Features, *, seed: int = 0) -> FScores:
-    """F_8 and F_1/8 of the mean curve over 10 clusterings of the union, 20 clusters each.
+    """Return F_8 and F_1/8 of the mean curve over 10 clusterings of both sets together, 20 clusters each.
 
-    The larger set is thinned to the size of the smaller, as the authors do. Raises ValueError for fewer rows
-    in one of them than there are clusters, or differing D.
+    As the authors do, the larger set is thinned to the size of the smaller one.
+
+    Args:
+        features: Features of generated images, float [N, D].
+        reference: Features of real images, float [M, D].
+        seed: The seed of thinning and clustering.
+
+    Raises:
+        ValueError: A set has fewer rows than there are clusters, or the rows differ in length.
     """
-    if min(len(features), len(reference)) < CLUSTERS or features.shape[1:] != reference.shape[1:]:
-        raise ValueError(f"features {features.shape} and {reference.shape} do not compare")
+    require_comparable(features, reference, rows=CLUSTERS)
     rng = np.random.default_rng(seed)
     size = min(len(features), len(reference))
     rows, others = (
@@ -42,9 +48,13 @@ def prd_scores(features: Features, reference: Features, *, seed: int = 0) -> FSc
 
 
 def prd_curve(shares: Float64, reference: Float64) -> Float64:  # [2, 1001]
-    """Precision α(λ) = Σᵢ min(λ pᵢ, qᵢ) and recall α/λ, λ = tan θ (eq. 6), of q = `shares` against p = `reference`.
+    """Return precision α(λ) = Σᵢ min(λ pᵢ, qᵢ) and recall α(λ)/λ with λ = tan θ (equation 6).
 
-    Both are histograms that sum to 1; θ runs over 1001 angles between 0 and π/2.
+    θ takes 1001 values between 0 and π/2.
+
+    Args:
+        shares: q, the histogram of the generated images; sums to 1.
+        reference: p, the histogram of the real images; sums to 1.
     """
     slopes = np.tan(np.linspace(_EDGE, np.pi / 2 - _EDGE, ANGLES))[:, None]
     precision = np.minimum(slopes * reference, shares).sum(axis=1)
@@ -52,12 +62,13 @@ def prd_curve(shares: Float64, reference: Float64) -> Float64:  # [2, 1001]
 
 
 def _best_f(precision: Float64, recall: Float64, beta: float) -> float:
-    """max F_β = (1 + β²) P R / (β² P + R) along the curve."""
+    """Return the largest F_β = (1 + β²) P R / (β² P + R) along the curve."""
     weighted = beta**2 * precision + recall
     return float(((1.0 + beta**2) * precision * recall / (weighted + 1e-10)).max())
 
 
 def _histograms(rows: Features, reference: Features, seed: int) -> tuple[Float64, Float64]:
+    """Cluster both sets together, and return the share of each cluster in each set."""
     union = np.concatenate([rows, reference]).astype(np.float64)
     clusters = MiniBatchKMeans(CLUSTERS, n_init=10, random_state=int(seed)).fit(union).labels_
     counts = [np.bincount(part, minlength=CLUSTERS) for part in (clusters[: len(rows)], clusters[len(rows) :])]

@@ -1,1 +1,1 @@
-"""The report: a verdict, pictures and a page."""
+"""The report: a verdict, pictures and an HTML page."""

@@ -1,68 +1,78 @@
-"""Which pictures a report shows, and what it says of each."""
+"""The pictures of a report, with their titles and captions."""
 
 from __future__ import annotations
 
-from training.evaluation.figures import Neighbours, Sets
+from training.evaluation.figures import EvaluationData, Neighbours
 from training.evaluation.report import pictures
 from training.evaluation.report.page import Picture
 from training.evaluation.subject import Subject
 
 
-def gallery(these: Sets, neighbours: Neighbours | None, subject: Subject, seed: int, split: str) -> list[Picture]:
-    """The pictures of a report in their order; those of neighbours only where neighbours were looked for."""
+def gallery(
+    data: EvaluationData, neighbours: Neighbours | None, subject: Subject, seed: int, split: str
+) -> list[Picture]:
+    """Draw the pictures of a report, in their order.
+
+    Args:
+        data: The images and latents to show.
+        neighbours: The nearest training images; None leaves out their pictures.
+        subject: The model, which decodes the interpolations.
+        seed: The seed of the generated images.
+        split: Where the held-out images come from: "test" or "validation".
+    """
     shown = [
-        Picture("What it makes", f"The first images of seed {seed}, none left out.", pictures.samples(these)),
+        Picture("Generated images", f"The first images of seed {seed}, without selection.", pictures.samples(data)),
         Picture(
-            "What it keeps",
-            f"Images of the {split} split; under each row, what is left of them after encoding and decoding.",
-            pictures.reconstructions(these),
+            "Reconstructions",
+            f"Images of the {split} split; below each row, the same images after encoding and decoding.",
+            pictures.reconstructions(data),
         ),
         Picture(
-            "What lies between",
-            "Each row goes in a straight line from the code of one held-out image to that of another. Good models "
-            "pass through believable images.",
-            pictures.interpolations(these, subject),
+            "Interpolations",
+            "Each row follows the straight line between the codes of two held-out images. A good model gives "
+            "believable images all along.",
+            pictures.interpolations(data, subject),
         ),
     ]
     if neighbours:
-        shown += _neighbour_pictures(these, neighbours)
+        shown += _neighbour_pictures(data, neighbours)
     return [
         *shown,
         Picture(
             "Codes and prior",
             "On the first two principal axes of the codes. The prior should cover the codes and nothing else.",
-            pictures.embedding(these),
+            pictures.embedding(data),
             pixels=False,
         ),
         Picture(
-            "How much each dimension does",
-            "Idle dimensions carry nothing; where codes and prior differ, the prior misses them.",
-            pictures.activity(these),
+            "Activity of each dimension",
+            "An idle dimension carries no information. Where the two bars differ, the prior misses the codes.",
+            pictures.activity(data),
             pixels=False,
         ),
         Picture(
-            "How dimensions go together",
-            "Correlations of the latent dimensions. The two should look alike.",
-            pictures.covariance(these),
+            "Correlations between dimensions",
+            "The prior and the codes should show the same pattern.",
+            pictures.covariance(data),
             pixels=False,
         ),
     ]
 
 
-def _neighbour_pictures(these: Sets, neighbours: Neighbours) -> list[Picture]:
+def _neighbour_pictures(data: EvaluationData, neighbours: Neighbours) -> list[Picture]:
     shown = []
-    for suspicious, which in ((True, "The 12 nearest"), (False, "The first 12")):
-        grids = pictures.neighbours(these, neighbours, suspicious=suspicious)
+    for nearest_first, which in ((True, "The 12 nearest"), (False, "The first 12")):
+        grids = pictures.neighbours(data, neighbours, nearest_first=nearest_first)
         shown += [
             Picture(
-                f"{which}: generated, and their nearest training images",
-                "Above, what it made; below, the nearest training image. Copies would be the same image twice, and "
-                "more alike than in the next picture.",
+                f"{which} generated images and their nearest training images",
+                "Above, generated images; below, the nearest training image of each. A copy is the same image twice: "
+                "the pairs would be more alike than those of the next picture.",
                 grids["generated"],
             ),
             Picture(
-                f"{which}: held-out, and their nearest training images",
-                "The same of real images that it has not seen: this much likeness is chance.",
+                f"{which} held-out images and their nearest training images",
+                "The same for real images that the model has not seen: this much likeness is chance.",
                 grids["held_out"],
             ),
         ]

@@ -1,21 +1,33 @@
-"""Whether to ship it: each figure held against a threshold, in plain words.
+"""The verdict: whether to ship a model. Each question compares a figure with a threshold.
 
-The thresholds are ours. They were set on models of MNIST, good ones and ones that were broken on purpose, and are
-relative to what real images give wherever they can be; they say where to look, and prove nothing.
+The thresholds are rae-serve's own. They were set on good models of MNIST and on models that were broken on purpose,
+and are relative to the figures of real images where that is possible. They say where to look, and prove nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from training.evaluation.figures import Figures
 
 Grade = Literal["good", "doubtful", "bad"]
 
+_WORDS: Final[dict[Grade, str]] = {
+    "bad": "Do not ship it. Failed:",
+    "doubtful": "Look closer before you ship it. Doubtful:",
+}
+
 
 class Finding(NamedTuple):
-    """One question, its grade, what was found, and by which threshold."""
+    """The answer to one question.
+
+    Attributes:
+        question: The question. "Yes" is good.
+        grade: The answer.
+        found: The figures behind the answer, as a sentence.
+        threshold: Which figures are good and which are bad.
+    """
 
     question: str
     grade: Grade
@@ -24,7 +36,13 @@ class Finding(NamedTuple):
 
 
 def findings(figures: Figures, label: str, *, same_data: bool) -> list[Finding]:
-    """What the figures say, one finding a question that they answer."""
+    """Answer every question that the figures allow.
+
+    Args:
+        figures: The figures of the model.
+        label: The name of the Fréchet distance among the figures.
+        same_data: Whether the training images are those that the model was trained on.
+    """
     found = []
     if label in figures:
         found += [_likeness(figures, label), _prior(figures, label)]
@@ -39,35 +57,35 @@ def findings(figures: Figures, label: str, *, same_data: bool) -> list[Finding]:
     if not same_data:
         found.append(
             Finding(
-                "Are these the images that it was trained on?",
+                "Was the model trained on this data set?",
                 "doubtful",
-                "No: their digest is another. The held-out images may be of another kind than the model's.",
-                "the digest of the training images is the model's",
+                "The digest of its training images is another. The held-out images may be of another kind, too.",
+                "good if the digests are equal",
             )
         )
     return found
 
 
 def summary(found: Sequence[Finding]) -> tuple[Grade, str]:
-    """The worst grade, and the sentence that a person reads first."""
+    """Return the worst grade, and the first sentence of the report."""
     if not found:
-        return "doubtful", "Nothing was measured that says whether to ship it."
-    for grade, words in (("bad", "Do not ship it"), ("doubtful", "Look closer before you ship it")):
+        return "doubtful", "No figure was computed that says whether to ship it."
+    for grade, words in _WORDS.items():
         questions = [finding.question for finding in found if finding.grade == grade]
         if questions:
-            return grade, f"{words}. {' '.join(questions)} See below."  # type: ignore[return-value]
-    return "good", "Fit to ship, by every figure that was measured. Look at the pictures all the same."
+            return grade, f"{words} {' '.join(questions)}"
+    return "good", "Fit to ship, by every figure that was computed. Look at the pictures, too."
 
 
 def _likeness(figures: Figures, label: str) -> Finding:
     generated, spread, limit = (figures[label][key] for key in ("generated", "spread", "training"))
     share = generated / spread
     return Finding(
-        "Do its images look like real ones?",
+        "Do generated images look like real ones?",
         _at_most(share, 0.1, 0.3),
-        f"{label} {generated:.3g}: {share:.1%} of what one average image for everything would score "
-        f"({spread:.3g}); real training images score {limit:.2g}.",
-        "good up to 10% of that, bad above 30%",
+        f"{label} {generated:.3g}, which is {share:.1%} of the scale: the distance of a model that always makes the "
+        f"average image ({spread:.3g}). Real training images have {limit:.2g}.",
+        "good up to 10% of the scale, bad above 30%",
     )
 
 
@@ -75,43 +93,43 @@ def _prior(figures: Figures, label: str) -> Finding:
     generated, reconstructed, spread = (figures[label][key] for key in ("generated", "reconstructed", "spread"))
     excess = max(generated - reconstructed, 0.0) / spread
     return Finding(
-        "Does the prior follow the codes?",
+        "Does the prior match the codes?",
         _at_most(excess, 0.05, 0.2),
-        f"Generated images score {generated:.3g}, reconstructions {reconstructed:.3g}: the prior costs {excess:.1%} "
-        "of the same scale, the decoder the rest.",
-        "good up to 5% of that scale, bad above 20%",
+        f"{label} {generated:.3g} for generated images, {reconstructed:.3g} for reconstructions. The difference, "
+        f"{excess:.1%} of the scale, comes from the prior; the rest comes from the decoder.",
+        "good up to 5% of the scale, bad above 20%",
     )
 
 
 def _precision(figures: Figures) -> Finding:
     value, limit = (figures["precision-recall"][key]["precision"] for key in ("generated", "training"))
     return Finding(
-        "Is what it makes believable?",
+        "Is each generated image believable?",
         _at_least(value / limit if limit else 0.0, 0.6, 0.3),
-        f"Precision {value:.2f}, where real training images have {limit:.2f}: the share of its images that are as "
-        "near to a held-out image as those are to each other.",
-        "good from 60% of what real images have, bad below 30%",
+        f"Precision {value:.2f}, where real training images have {limit:.2f}: the share of generated images that are "
+        "as near to a held-out image as held-out images are to each other.",
+        "good from 60% of the precision of real images, bad below 30%",
     )
 
 
 def _recall(figures: Figures) -> Finding:
     value, limit = (figures["precision-recall"][key]["recall"] for key in ("generated", "training"))
     return Finding(
-        "Does it make all that there is?",
+        "Are generated images as varied as real ones?",
         _at_least(value / limit if limit else 0.0, 0.4, 0.2),
-        f"Recall {value:.2f}, where real training images have {limit:.2f}: the share of held-out images that its "
-        "own come near. Low where kinds of images are missing, or all are too smooth.",
-        "good from 40% of what real images have, bad below 20%",
+        f"Recall {value:.2f}, where real training images have {limit:.2f}: the share of held-out images that "
+        "generated images come near to. It is low if kinds of images are missing or all images are too smooth.",
+        "good from 40% of the recall of real images, bad below 20%",
     )
 
 
 def _modes(figures: Figures) -> Finding:
     value, limit = (figures["rarest mode"][key] for key in ("generated", "training"))
     return Finding(
-        "Is no kind of image missing?",
+        "Is every kind of image generated?",
         _at_least(value, 0.2, 0.1),
-        f"The rarest of the kinds of held-out images is made {value:.2f} times as often as it is real; among real "
-        f"training images it is {limit:.2f} times. Kinds are clusters of features.",
+        f"The rarest kind is generated {value:.2f} times as often as it occurs among held-out images; among real "
+        f"training images the rarest kind occurs {limit:.2f} times as often. Kinds are clusters of features.",
         "good from 0.2, bad below 0.1",
     )
 
@@ -119,10 +137,11 @@ def _modes(figures: Figures) -> Finding:
 def _copies(figures: Figures) -> Finding:
     copies, closer = (figures["memorisation"][key] for key in ("copies", "closer"))
     return Finding(
-        "Does it invent, and not repeat its training images?",
+        "Are generated images new, not copies of training images?",
         _at_most(copies, 0.05, 0.2),
-        f"{copies:.1%} of its images are nearer to a training image than 99% of the held-out ones are; by chance it "
-        f"is 1%. Nearer than a held-out image in {closer:.0%} of pairs, where new images are in 50%.",
+        f"{copies:.1%} of generated images are nearer to a training image than 99% of held-out images are; chance "
+        f"gives 1%. In {closer:.0%} of pairs the generated image is nearer than the held-out one; new images are "
+        "nearer in 50%.",
         "good up to 5%, bad above 20%",
     )
 
@@ -130,9 +149,10 @@ def _copies(figures: Figures) -> Finding:
 def _reconstruction(figures: Figures) -> Finding:
     explained, psnr, ssim = (figures["reconstruction"][key] for key in ("explained", "psnr_db", "ssim"))
     return Finding(
-        "Does it keep the images that it is given?",
+        "Do reconstructions look like their originals?",
         _at_least(explained, 0.8, 0.5),
-        f"{explained:.0%} of what distinguishes held-out images is kept (PSNR {psnr:.1f} dB, SSIM {ssim:.2f}).",
+        f"Reconstructions explain {explained:.0%} of the variance of held-out images (PSNR {psnr:.1f} dB, "
+        f"SSIM {ssim:.2f}).",
         "good from 80%, bad below 50%",
     )
 

@@ -43,7 +43,7 @@ class ReconstructionOnly(FlexAE):
     """FlexAE with the autoencoder update alone."""
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        yield self._reconstruction(next(batches))
+        yield self._reconstruct(next(batches))
 
 
 def ours(dataset: Dataset, steps: int) -> float:

@@ -19,15 +19,14 @@ import numpy as np
 import torch
 
 from benchmarks.mnist_classifier import Classifier, mnist
-from rae_serve import noise
 from rae_serve.arrays import Latents, Pixels
-from training.autoencoder import Autoencoder
-from training.data.batches import Batches, to_pixels
+from training.data.batches import Batches
 from training.evaluation.metrics.distances import frechet_distance
-from training.inference import encode_all, reconstruct
-from training.recipe import check
-from training.runs import Run, flat
-from training.trainer import descend
+from training.inference import Inference
+from training.models.flexae import FlexAE
+from training.optimizers import descend
+from training.recipe import check, flat
+from training.runs import Run
 
 CPU = torch.device("cpu")
 COUNT = 10_000
@@ -41,15 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@torch.no_grad()
-def generate(model: Autoencoder) -> Pixels:
-    """Return the first COUNT images of seed 0."""
-    model.eval()
-    rows = torch.from_numpy(noise.normals(0, 0, COUNT, model.prior.noise_dim))
-    return np.concatenate([to_pixels(model.decode(model.prior(part))).numpy() for part in rows.split(500)])
-
-
-def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> Autoencoder:
+def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> FlexAE:
     """Train the prior of a run further, and return the model.
 
     Args:
@@ -61,14 +52,22 @@ def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> Auto
     torch.manual_seed(0)
     recipe = check(flat(run.recipe) | {"average": 0.999, "prior_steps": updates} | keys)
     height, width, channels = run.preprocessing.shape
-    model = recipe.build((channels, height, width))
-    trained, _ = run.load()
-    model.load_state_dict(trained.state_dict(), strict=False)
-    optimizers = model.train().optimizers()
-    model.start_prior(torch.from_numpy(codes))
+    model, (trained, _) = recipe.build((channels, height, width)), run.load()
+    assert isinstance(model, FlexAE)
+    assert isinstance(trained, FlexAE)
+    model.encoder.load_state_dict(trained.encoder.state_dict())
+    model.decoder.load_state_dict(trained.decoder.state_dict())
+    model.generator.critic.load_state_dict(trained.generator.critic.state_dict())
+    # With another average or whitening, the same network has other names.
+    with torch.no_grad():
+        pairs = zip(model.generator.generator_parameters(), trained.generator.generator_parameters(), strict=True)
+        for parameter, value in pairs:
+            parameter.copy_(value)
+    model.prior.start(torch.from_numpy(codes))
+    optimizers = model.train().prior.optimizers()
     batches = Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, 0, CPU)
     for step in range(updates):
-        for name, terms in model.prior_updates(batches, step / updates):
+        for name, terms in model.prior.updates(batches, step / updates):
             descend(optimizers[name], terms)
     return model
 
@@ -89,11 +88,11 @@ if __name__ == "__main__":
         distance, top = frechet_distance(features, reference), probabilities.max(1).mean()
         print(f"{name:40} FD {distance:6.2f}   top probability {top:.3f}   {seconds:4.0f} s", flush=True)
 
-    model, _ = joint.load()
-    codes = encode_all(model, train_images, np.arange(len(train_images)), CPU)
-    show("joint training alone", generate(model), 0.0)
+    trained = Inference(joint.load()[0], CPU)
+    codes = trained.encode(train_images)
+    show("joint training alone", trained.sample(COUNT), 0.0)
     for name, keys in VARIANTS.items():
         began = time.perf_counter()
         refined = refine(joint, codes, keys, given.updates)
-        show(name, generate(refined), time.perf_counter() - began)
-    show("reconstructed training images", reconstruct(model, train_images[:COUNT], CPU), 0.0)
+        show(name, Inference(refined, CPU).sample(COUNT), time.perf_counter() - began)
+    show("reconstructed training images", trained.reconstruct(train_images[:COUNT]), 0.0)

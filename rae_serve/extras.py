@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any, Literal
@@ -49,12 +49,13 @@ def install_command(extra: Extra) -> str:
 
 
 def _origin() -> dict[str, Any]:
-    """Return pip's record of where rae-serve was installed from (PEP 610); empty for an index."""
-    try:
-        record = distribution("rae-serve").read_text("direct_url.json")
-    except PackageNotFoundError:  # a checkout on sys.path, never installed
-        return {"url": Path(__file__).absolute().parents[1].as_uri(), "dir_info": {"editable": True}}
-    return dict(json.loads(record)) if record else {}
+    """Return where rae-serve comes from, as pip's own record says it (PEP 610); empty for an index."""
+    with suppress(PackageNotFoundError):
+        if record := distribution("rae-serve").read_text("direct_url.json"):
+            return dict(json.loads(record))
+    checkout = Path(__file__).absolute().parents[1]
+    # Python prefers a checkout in its working directory to an installed package.
+    return {"url": checkout.as_uri()} if (checkout / "pyproject.toml").is_file() else {}
 
 
 def _shortest(path: Path) -> str:

@@ -19,6 +19,8 @@ def installed_from(monkeypatch):
     """Pretend that pip recorded this direct_url.json; None is an installation from an index."""
 
     def pretend(record: object) -> None:
+        monkeypatch.setattr(extras, "__file__", "/usr/lib/python3/site-packages/rae_serve/extras.py")
+
         class Distribution:
             def read_text(self, name: str) -> str | None:
                 assert name == "direct_url.json"
@@ -82,13 +84,19 @@ def test_a_path_with_a_space_is_quoted(installed_from, tmp_path, monkeypatch):
     assert target_of(command) == ["./my models[train]"]
 
 
-def test_a_checkout_that_was_never_installed_is_the_target(monkeypatch):
+@pytest.mark.parametrize("metadata", [False, True])
+def test_a_checkout_is_the_target(installed_from, monkeypatch, metadata):
+    """Python finds it before the installed package; a build may have left metadata in it, without pip's record."""
+
     def missing(name: str) -> None:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(extras, "distribution", missing)
+    installed_from(None)
+    monkeypatch.setattr(extras, "__file__", str(ROOT / "rae_serve" / "extras.py"))
+    if not metadata:
+        monkeypatch.setattr(extras, "distribution", missing)
     monkeypatch.chdir(ROOT)
-    assert target_of(extras.install_command("train")) == ["--editable", ".[train]"]
+    assert target_of(extras.install_command("train")) == [".[train]"]
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(installed_from, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import typer
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from rae_serve import arrays, attributes, files, images, labels, noise, parity
 from rae_serve.bundle import Bundle, annotate
-from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, print_parity, training
+from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, import_training, print_parity
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
 
@@ -23,19 +23,22 @@ _MAX_FILES = 1_000_000
 _MAX_IN_ONE_FILE = 100_000
 _CHUNK = 1024  # images that are in memory at once, for a folder
 
+_SEED = "Seed of the noise. Each row of a seed is always the same image."
+_TEMPERATURE = "Factor on the noise, from 0 to 10. Lower values give more typical images."
+_DATA = "Folder with one subfolder per class, folder of pictures (with --labels), or name of a data set."
+_LABELS = "Table of attributes: CSV of file names and 0/1 columns, or CelebA's list."
+_METHOD = "difference: of the class means. linear: normal of a linear classifier."
+
 
 @app.command()
 def inspect(
     bundle: BundleArgument,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the manifest as JSON, without its checksum.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest, without its checksum.")] = False,
 ) -> None:
     """Show the facts of a bundle's manifest."""
     manifest = Bundle.load(bundle).manifest
-    document = manifest.model_dump(mode="json")
     if as_json:
-        typer.echo(json.dumps(document, indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(manifest.model_dump(mode="json"), indent=1, ensure_ascii=False))
         return
     height, width, channels = manifest.image.shape
     rows = {
@@ -72,31 +75,20 @@ def verify(bundle: BundleArgument) -> None:
 @app.command()
 def sample(
     bundle: BundleArgument,
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="FILE.png (a grid if there are several images), FILE.npz, or a folder.", show_default=False
-        ),
-    ],
+    out: Annotated[Path, typer.Option(help="FILE.png (several images become a grid), FILE.npz, or a folder.")],
     n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images to generate.")] = 1,
-    seed: Annotated[
-        int | None,
-        typer.Option(**INTEGER, help="Seed. Each row of a seed is always the same image.", show_default="random"),
-    ] = None,
+    seed: Annotated[int | None, typer.Option(**INTEGER, help=_SEED, show_default="random")] = None,
     offset: Annotated[int, typer.Option(**INTEGER, help="First row of the seed.")] = 0,
-    temperature: Annotated[
-        float,
-        typer.Option(**NUMBER, help="Factor on the noise, from 0 to 10. Lower values give more typical images."),
-    ] = 1.0,
+    temperature: Annotated[float, typer.Option(**NUMBER, help=_TEMPERATURE)] = 1.0,
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images."""
-    arrays.in_range("n", n, 1, _MAX_IN_ONE_FILE if out.suffix in (".png", ".npz") else _MAX_FILES, f"for {out}")
+    if out.suffix not in (".png", ".npz", ""):
+        raise InvalidInput("--out", f"must end in .png or .npz, or be the name of a folder, not {out}")
+    arrays.in_range("n", n, 1, _MAX_IN_ONE_FILE if out.suffix else _MAX_FILES, f"for {out}")
     engine = Engine(Bundle.load(bundle), device=device)
     seed = noise.random_seed() if seed is None else seed
-    if out.suffix not in (".png", ".npz"):
-        if out.suffix:
-            raise InvalidInput("--out", f"must end in .png or .npz, or be the name of a folder, not {out}")
+    if not out.suffix:
         with files.new_folder(out) as folder:
             for start in range(offset, offset + n, _CHUNK):
                 count = min(_CHUNK, offset + n - start)
@@ -117,27 +109,15 @@ def sample(
 @app.command("attributes")
 def find_attributes(
     bundle: BundleArgument,
-    data: Annotated[
-        str,
-        typer.Option(
-            help="Folder with one subfolder per class, folder of pictures (with --labels), or name of a data set.",
-            show_default=False,
-        ),
-    ],
-    table: Annotated[
-        Path | None,
-        typer.Option("--labels", help="Table of attributes: CSV of file names and 0/1 columns, or CelebA's list."),
-    ] = None,
-    method: Annotated[
-        Literal["difference", "linear"],
-        typer.Option(help="difference: of the class means. linear: normal of a linear classifier."),
-    ] = "difference",
+    data: Annotated[str, typer.Option(help=_DATA)],
+    table: Annotated[Path | None, typer.Option("--labels", help=_LABELS)] = None,
+    method: Annotated[attributes.Method, typer.Option(help=_METHOD)] = "difference",
     device: DeviceOption = "auto",
 ) -> None:
     """Find directions of attributes, and store them in the bundle."""
     loaded = Bundle.load(bundle)
     known_as = loaded.manifest.training.data
-    labelled = labels.read(data, table, known_as, lambda: training("data.labels"))
+    labelled = labels.read(data, table, known_as, lambda: import_training("data.labels"))
     found = attributes.find(Engine(loaded, device=device), labelled, method)
     annotate(loaded, attributes=loaded.manifest.attributes | found)
     typer.echo(f"{bundle}: found {len(found)} attributes: {', '.join(found)}")

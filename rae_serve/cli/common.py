@@ -5,40 +5,34 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
 
 from rae_serve import extras
 from rae_serve.manifest import Parity
+from rae_serve.sessions import Device
 
 console: Final = Console()
 Number = TypeVar("Number")
 
 
-def _integer(text: str) -> int:
-    return _parsed(int, text, "an integer")
+def _parser(kind: Callable[[str], Number], wanted: str) -> Callable[[str], Number]:
+    def parse(text: str) -> Number:
+        try:
+            return kind(text)
+        except ValueError:
+            raise typer.BadParameter(f"must be {wanted}, not {text!r}") from None
 
-
-def _number(text: str) -> float:
-    return _parsed(float, text, "a number")
-
-
-def _parsed(kind: Callable[[str], Number], text: str, wanted: str) -> Number:
-    try:
-        return kind(text)
-    except ValueError:
-        raise typer.BadParameter(f"must be {wanted}, not {text!r}") from None
+    return parse
 
 
 # Options that hold numbers. Typer's own parsers do not print the wrong value as this project does.
-INTEGER: dict[str, Any] = {"parser": _integer, "metavar": "N"}
-NUMBER: dict[str, Any] = {"parser": _number, "metavar": "X"}
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.", show_default=False)]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run. auto: CUDA if it can be used, else the CPU.")
-]
+INTEGER: dict[str, Any] = {"parser": _parser(int, "an integer"), "metavar": "N"}
+NUMBER: dict[str, Any] = {"parser": _parser(float, "a number"), "metavar": "X"}
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of the bundle.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where to run. auto: CUDA if it can be used, else the CPU.")]
 
 
 def print_parity(measured: Parity) -> None:
@@ -49,7 +43,7 @@ def print_parity(measured: Parity) -> None:
     )
 
 
-def training(module: str) -> Any:
+def import_training(module: str) -> Any:
     """Import a module of `training`, which needs the extra `train`.
 
     Raises:

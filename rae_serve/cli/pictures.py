@@ -6,12 +6,12 @@ import io
 import json
 import zipfile
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 
-from rae_serve import files, images
+from rae_serve import files, images, interpolation
 from rae_serve.arrays import Latents, Pixels, at_most, in_range
 from rae_serve.bundle import Bundle
 from rae_serve.cli.common import BundleArgument, DeviceOption
@@ -21,11 +21,12 @@ from rae_serve.preprocessing import read_picture
 
 app = typer.Typer()
 
-PicturesArgument = Annotated[
-    list[Path], typer.Argument(metavar="PICTURE", help="Picture files of any size.", show_default=False)
-]
-OutOption = Annotated[Path, typer.Option(help="Output: FILE.png, .webp, .jpeg, .gif or .npy.", show_default=False)]
+PicturesArgument = Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files of any size.")]
+OutOption = Annotated[Path, typer.Option(help="Output: FILE.png, .webp, .jpeg, .gif or .npy.")]
 _POINT = "SEED:ROW, a picture file, or a .npy file with one latent."
+_SPACE = "Interpolate latents, or the noise of two SEED:ROW points."
+_PATH = "linear: a straight line. spherical: an arc."
+_STRENGTH = "How far to move: 1 is the distance between images with and without the attribute. Repeatable."
 _MAX_STEPS = 10_000
 
 
@@ -33,7 +34,7 @@ _MAX_STEPS = 10_000
 def encode(
     bundle: BundleArgument,
     pictures: PicturesArgument,
-    out: Annotated[Path, typer.Option(help="Output: FILE.npy or FILE.json.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Output: FILE.npy or FILE.json.")],
     device: DeviceOption = "auto",
 ) -> None:
     """Encode pictures to latents."""
@@ -52,9 +53,7 @@ def encode(
 @app.command()
 def decode(
     bundle: BundleArgument,
-    latents: Annotated[
-        Path, typer.Argument(metavar="LATENTS", help=".npy file of latents [N, latent_dim].", show_default=False)
-    ],
+    latents: Annotated[Path, typer.Argument(metavar="LATENTS", help=".npy file of latents [N, latent_dim].")],
     out: OutOption,
     device: DeviceOption = "auto",
 ) -> None:
@@ -75,16 +74,12 @@ def reconstruct(
 @app.command()
 def interpolate(
     bundle: BundleArgument,
-    start: Annotated[str, typer.Argument(metavar="START", help=f"First point: {_POINT}", show_default=False)],
-    end: Annotated[str, typer.Argument(metavar="END", help="Last point, of the same kinds.", show_default=False)],
+    start: Annotated[str, typer.Argument(metavar="START", help=f"First point: {_POINT}")],
+    end: Annotated[str, typer.Argument(metavar="END", help="Last point, of the same kinds.")],
     out: OutOption,
     steps: Annotated[int, typer.Option(help="How many images to generate, both ends included.")] = 8,
-    space: Annotated[
-        Literal["latent", "noise"], typer.Option(help="Interpolate latents, or the noise of two SEED:ROW points.")
-    ] = "latent",
-    line: Annotated[
-        Literal["linear", "spherical"], typer.Option("--path", help="linear: a straight line. spherical: an arc.")
-    ] = "linear",
+    space: Annotated[interpolation.Space, typer.Option(help=_SPACE)] = "latent",
+    path: Annotated[interpolation.Path, typer.Option(help=_PATH)] = "linear",
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images between two points."""
@@ -92,24 +87,16 @@ def interpolate(
     in_range("steps", steps, 1, _MAX_STEPS)
     read_point = _noise if space == "noise" else _latent
     first, last = read_point(engine, start), read_point(engine, end)
-    _write(out, engine.interpolate(first, last, steps, space=space, path=line), steps)
+    _write(out, engine.interpolate(first, last, steps, space=space, path=path), steps)
 
 
 @app.command()
 def edit(
     bundle: BundleArgument,
-    point: Annotated[str, typer.Argument(metavar="POINT", help=_POINT, show_default=False)],
-    attribute: Annotated[
-        str, typer.Option(help="Name of an attribute; `rae-serve inspect` lists them.", show_default=False)
-    ],
+    point: Annotated[str, typer.Argument(metavar="POINT", help=_POINT)],
+    attribute: Annotated[str, typer.Option(help="Name of an attribute; `rae-serve inspect` lists them.")],
     out: OutOption,
-    strength: Annotated[
-        list[float] | None,
-        typer.Option(
-            help="How far to move: 1 is the distance between images with and without the attribute. Repeatable.",
-            show_default="-1 0 1",
-        ),
-    ] = None,
+    strength: Annotated[list[float] | None, typer.Option(help=_STRENGTH, show_default="-1 0 1")] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images of a point with more or less of an attribute."""

@@ -6,53 +6,41 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
-from rae_serve.cli.common import INTEGER, NUMBER, DeviceOption, console, print_parity, training
+from rae_serve.cli.common import INTEGER, NUMBER, DeviceOption, console, import_training, print_parity
 
 app = typer.Typer()
 
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.", show_default=False)]
 _FROM_RECIPE = "from the recipe"
+_STEPS = "Joint training steps. The key prior_steps sets how many steps of the prior follow."
 _STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
 
 
 @app.command()
 def train(
-    recipe: Annotated[
-        str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a .toml file.", show_default=False)
-    ],
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe, or a .toml file.")],
     data: Annotated[
-        str | None,
-        typer.Option(help="Name of a data set, folder of images, or .npy or .npz file.", show_default=_FROM_RECIPE),
+        str | None, typer.Option(help="Data set, folder of images, or .npy or .npz file.", show_default=_FROM_RECIPE)
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE")] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            **INTEGER,
-            help="Joint training steps. The key prior_steps sets how many steps of the prior follow.",
-            show_default=_FROM_RECIPE,
-        ),
-    ] = None,
+    steps: Annotated[int | None, typer.Option(**INTEGER, help=_STEPS, show_default=_FROM_RECIPE)] = None,
     minutes: Annotated[
         float | None, typer.Option(**NUMBER, help="Stop after this many minutes.", show_default="no limit")
     ] = None,
     seed: Annotated[
-        int | None,
-        typer.Option(**INTEGER, help="Seed of all random numbers.", show_default=_FROM_RECIPE),
+        int | None, typer.Option(**INTEGER, help="Seed of all random numbers.", show_default=_FROM_RECIPE)
     ] = None,
     device: DeviceOption = "auto",
     overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe. Repeatable."),
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe. Repeatable.")
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
 ) -> None:
     """Train a model by a recipe."""
     named = {"steps": steps, "minutes": minutes, "seed": seed}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
-    training("commands").train(recipe, [*(overrides or []), *given], data, out, device, resume)
+    import_training("commands").train(recipe, [*(overrides or []), *given], data, out, device, resume)
 
 
 @app.command()
@@ -63,11 +51,9 @@ def recipes(
     ] = None,
 ) -> None:
     """List the recipes, or the keys of one with their values and meanings."""
-    recipe = training("recipe")
+    recipe = import_training("recipe")
     if name is None:
-        table = Table(box=None, pad_edge=False)
-        for column in ("recipe", "data", "steps", "description"):
-            table.add_column(column, justify="right" if column == "steps" else "left")
+        table = Table("recipe", "data", Column("steps", justify="right"), "description", box=None, pad_edge=False)
         for known in recipe.names():
             loaded = recipe.load(known)
             table.add_row(known, loaded.data, f"{loaded.steps:,}", loaded.description)
@@ -80,40 +66,33 @@ def recipes(
 
 @app.command()
 def export(
-    run: RunArgument,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
     out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", show_default="bundles/RUN")] = None,
     fused: Annotated[
-        bool, typer.Option("--fused", help="Add generator.onnx, which is prior and decoder in one graph.")
+        bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one graph.")
     ] = False,
     best: Annotated[
-        bool, typer.Option("--best", help="Export the joint checkpoint with the least error on held-out images.")
+        bool, typer.Option("--best", help="Export the checkpoint with the least held-out error.")
     ] = False,
-    no_prune: Annotated[
-        bool, typer.Option("--no-prune", help="Keep the latent dimensions that the mask closed.")
-    ] = False,
+    no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that the mask closed.")] = False,
 ) -> None:
     """Export the model of a run to a bundle of ONNX graphs."""
     target = out or Path("bundles") / run.resolve().name
-    loaded = training("runs").Run.open(run)
-    bundle = training("export.bundle").export(loaded, target, fused=fused, prune=not no_prune, best=best)
+    loaded = import_training("runs").Run.open(run)
+    bundle = import_training("export.bundle").export(loaded, target, fused=fused, prune=not no_prune, best=best)
     typer.echo(f"{target}: digest {bundle.manifest.digest}")
     print_parity(bundle.manifest.parity)
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a run or a bundle.", show_default=False)],
-    data: Annotated[
-        str | None, typer.Option(help="The data that the model was trained on.", show_default="as in training")
-    ] = None,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a run or a bundle.")],
+    data: Annotated[str | None, typer.Option(help="The training data.", show_default="as in training")] = None,
     metrics: Annotated[
-        str | None,
-        typer.Option(help="Metrics to measure, separated by commas.", show_default="all but authors-protocol"),
+        str | None, typer.Option(help="Metrics, separated by commas.", show_default="all but authors-protocol")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="evaluations/NAME")] = None,
-    n: Annotated[
-        int, typer.Option("-n", "--n", **INTEGER, help="Most images of each kind: training, held-out, generated, …")
-    ] = 10_000,
+    n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="The most images of each kind.")] = 10_000,
     seed: Annotated[int, typer.Option(**INTEGER, help="Seed of the generated images.")] = 0,
     network: Annotated[
         Literal["cifar10", "inception"], typer.Option(help="Network whose features the metrics compare.")
@@ -124,17 +103,14 @@ def evaluate(
     device: DeviceOption = "auto",
 ) -> None:
     """Measure a model, and write its figures and an HTML report."""
-    commands = training("evaluation.commands")
+    commands = import_training("evaluation.commands")
     commands.evaluate(model, data, metrics, out, n, seed, network, weights, device)
 
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(metavar="STUDY", help=_STUDIES, show_default=False)],
-    out: Annotated[
-        Path,
-        typer.Option(help="Folder of the results. An interrupted study continues in its folder.", show_default=False),
-    ],
+    name: Annotated[str, typer.Argument(metavar="STUDY", help=_STUDIES)],
+    out: Annotated[Path, typer.Option(help="Folder of the results. Name it again to continue after a stop.")],
     data: Annotated[
         str | None, typer.Option(help="Data set with test images.", show_default="depends on the study")
     ] = None,
@@ -142,4 +118,4 @@ def study(
     device: DeviceOption = "auto",
 ) -> None:
     """Reproduce a published figure: its data, pictures and a page."""
-    training("studies.commands").study(name, data, out, quick, device)
+    import_training("studies.commands").study(name, data, out, quick, device)

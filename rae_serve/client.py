@@ -1,7 +1,7 @@
 """A client of the HTTP API: `with Client("http://127.0.0.1:3000") as rae: rae.sample(4, seed=7)`.
 
-Images are exactly the pixels of the service, uint8 [N, H, W, C]. `AsyncClient` has the same methods for asyncio. Both
-need the extra `client`.
+Images are exactly the pixels of the service, uint8 [N, H, W, C]. `AsyncClient` has the same methods, as coroutines.
+Both need the extra `client`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import base64
 import io
 import operator
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import Any, Final, Self
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Sequence
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_serve import extras
-from rae_serve.arrays import Latents, Pixels
+from rae_serve.arrays import Pixels
 from rae_serve.errors import RaeServeError
 from rae_serve.images import encode
 from rae_serve.interpolation import Path, Space
@@ -28,7 +28,7 @@ with extras.needed("client"):
 Picture = Pixels | bytes  # an image [H, W, C], or the bytes of a picture file
 Point = tuple[int, int] | npt.NDArray[np.float32] | bytes  # (seed, row), a latent [latent_dim], or a picture file
 
-_TIMEOUT_S: Final = 60.0
+Array = TypeVar("Array")
 
 
 class ServiceError(RaeServeError):
@@ -48,38 +48,23 @@ class ServiceError(RaeServeError):
         self.retry_after_s = int(after) if after.isdigit() else None
 
 
-class Client:
-    """Calls a service over HTTP. Its methods raise ServiceError if the service responds with an error.
+class _Api(ABC, Generic[Array]):
+    """The methods that Client and AsyncClient share. They return arrays, or coroutines that return arrays."""
 
-    Args:
-        address: The address of the service, such as "http://127.0.0.1:3000".
-        model: The name of the model to use; None is the service's default model.
-        api_key: The key for a service that needs one.
-        timeout_s: The longest time without any data from the service, in seconds.
-    """
+    _http_class: type[httpx.Client] | type[httpx.AsyncClient]
 
     def __init__(
-        self, address: str, *, model: str | None = None, api_key: str | None = None, timeout_s: float = _TIMEOUT_S
+        self, address: str, *, model: str | None = None, api_key: str | None = None, timeout_s: float = 60.0
     ) -> None:
+        headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self.model = model
-        self._http = httpx.Client(base_url=address, headers=_authorization(api_key), timeout=timeout_s)
+        self._http = self._http_class(base_url=address, headers=headers, timeout=timeout_s)
 
-    def __enter__(self) -> Self:
-        return self
+    @abstractmethod
+    def _post(self, verb: str, **fields: Any) -> Array:
+        """Send a request for an array to `/v1/{verb}`, and return the array."""
 
-    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections to the service."""
-        self._http.close()
-
-    def models(self) -> list[dict[str, Any]]:
-        """List the models of the service: name, digest, shapes and more."""
-        models: list[dict[str, Any]] = _checked(self._http.get("/v1/models")).json()["models"]
-        return models
-
-    def sample(self, n: int = 1, *, seed: int | None = None, offset: int = 0, temperature: float = 1.0) -> Pixels:
+    def sample(self, n: int = 1, *, seed: int | None = None, offset: int = 0, temperature: float = 1.0) -> Array:
         """Generate images. Row i of seed s is always the same image.
 
         Args:
@@ -91,23 +76,23 @@ class Client:
         Returns:
             Images, uint8 [n, H, W, C]: rows offset … offset + n − 1.
         """
-        return self._array("sample", _sample(self.model, n, seed, offset, temperature))
+        return self._post("sample", n=n, seed=seed, offset=offset, temperature=temperature)
 
-    def encode(self, pictures: Sequence[Picture]) -> Latents:
+    def encode(self, pictures: Sequence[Picture]) -> Array:
         """Encode pictures of any size to latents, float32 [N, latent_dim]."""
-        return self._array("encode", _pictures(self.model, pictures))
+        return self._post("encode", images=[_base64_file(picture) for picture in pictures])
 
-    def decode(self, latents: npt.ArrayLike) -> Pixels:
+    def decode(self, latents: npt.ArrayLike) -> Array:
         """Decode latents [N, latent_dim] to images, uint8 [N, H, W, C]."""
-        return self._array("decode", _decode(self.model, latents))
+        return self._post("decode", latents=np.asarray(latents).tolist())
 
-    def reconstruct(self, pictures: Sequence[Picture]) -> Pixels:
+    def reconstruct(self, pictures: Sequence[Picture]) -> Array:
         """Encode pictures of any size, and decode their latents to images, uint8 [N, H, W, C]."""
-        return self._array("reconstruct", _pictures(self.model, pictures))
+        return self._post("reconstruct", images=[_base64_file(picture) for picture in pictures])
 
     def interpolate(
         self, start: Point, end: Point, steps: int = 8, *, space: Space = "latent", path: Path = "linear"
-    ) -> Pixels:
+    ) -> Array:
         """Generate images between two points.
 
         Args:
@@ -120,9 +105,10 @@ class Client:
         Returns:
             Images, uint8 [steps, H, W, C].
         """
-        return self._array("interpolate", _interpolate(self.model, start, end, steps, space, path))
+        ends = {"start": _point(start), "end": _point(end)}
+        return self._post("interpolate", **ends, steps=steps, space=space, path=path)
 
-    def edit(self, point: Point, attribute: str, strengths: Sequence[float]) -> Pixels:
+    def edit(self, point: Point, attribute: str, strengths: Sequence[float]) -> Array:
         """Generate images of a point with more or less of an attribute.
 
         Args:
@@ -133,25 +119,51 @@ class Client:
         Returns:
             Images, uint8 [S, H, W, C].
         """
-        return self._array("edit", _edit(self.model, point, attribute, strengths))
-
-    def _array(self, verb: str, body: Mapping[str, Any]) -> npt.NDArray[Any]:
-        return _loaded(_checked(self._http.post(f"/v1/{verb}", json=body)))
+        moves = [float(strength) for strength in strengths]
+        return self._post("edit", point=_point(point), attribute=attribute, strengths=moves)
 
 
-class AsyncClient:
+class Client(_Api[npt.NDArray[Any]]):
+    """Calls a service over HTTP. Its methods raise ServiceError if the service responds with an error.
+
+    Args:
+        address: The address of the service, such as "http://127.0.0.1:3000".
+        model: The name of the model to use; None is the service's default model.
+        api_key: The key for a service that needs one.
+        timeout_s: The longest time without any data from the service, in seconds.
+    """
+
+    _http_class = httpx.Client
+    _http: httpx.Client
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections to the service."""
+        self._http.close()
+
+    def models(self) -> list[dict[str, Any]]:
+        """List the models of the service: name, digest, shapes and more."""
+        return _models(self._http.get("/v1/models"))
+
+    def _post(self, verb: str, **fields: Any) -> npt.NDArray[Any]:
+        return _array(self._http.post(f"/v1/{verb}", json={"model": self.model, **fields, "format": "npy"}))
+
+
+class AsyncClient(_Api[Coroutine[Any, Any, npt.NDArray[Any]]]):
     """`Client` for asyncio: the same arguments, and the same methods as coroutines."""
 
-    def __init__(
-        self, address: str, *, model: str | None = None, api_key: str | None = None, timeout_s: float = _TIMEOUT_S
-    ) -> None:
-        self.model = model
-        self._http = httpx.AsyncClient(base_url=address, headers=_authorization(api_key), timeout=timeout_s)
+    _http_class = httpx.AsyncClient
+    _http: httpx.AsyncClient
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -159,94 +171,38 @@ class AsyncClient:
         await self._http.aclose()
 
     async def models(self) -> list[dict[str, Any]]:
-        """See Client.models."""
-        models: list[dict[str, Any]] = _checked(await self._http.get("/v1/models")).json()["models"]
-        return models
+        """List the models of the service: name, digest, shapes and more."""
+        return _models(await self._http.get("/v1/models"))
 
-    async def sample(
-        self, n: int = 1, *, seed: int | None = None, offset: int = 0, temperature: float = 1.0
-    ) -> Pixels:
-        """See Client.sample."""
-        return await self._array("sample", _sample(self.model, n, seed, offset, temperature))
-
-    async def encode(self, pictures: Sequence[Picture]) -> Latents:
-        """See Client.encode."""
-        return await self._array("encode", _pictures(self.model, pictures))
-
-    async def decode(self, latents: npt.ArrayLike) -> Pixels:
-        """See Client.decode."""
-        return await self._array("decode", _decode(self.model, latents))
-
-    async def reconstruct(self, pictures: Sequence[Picture]) -> Pixels:
-        """See Client.reconstruct."""
-        return await self._array("reconstruct", _pictures(self.model, pictures))
-
-    async def interpolate(
-        self, start: Point, end: Point, steps: int = 8, *, space: Space = "latent", path: Path = "linear"
-    ) -> Pixels:
-        """See Client.interpolate."""
-        return await self._array("interpolate", _interpolate(self.model, start, end, steps, space, path))
-
-    async def edit(self, point: Point, attribute: str, strengths: Sequence[float]) -> Pixels:
-        """See Client.edit."""
-        return await self._array("edit", _edit(self.model, point, attribute, strengths))
-
-    async def _array(self, verb: str, body: Mapping[str, Any]) -> npt.NDArray[Any]:
-        return _loaded(_checked(await self._http.post(f"/v1/{verb}", json=body)))
+    async def _post(self, verb: str, **fields: Any) -> npt.NDArray[Any]:
+        return _array(await self._http.post(f"/v1/{verb}", json={"model": self.model, **fields, "format": "npy"}))
 
 
-Body = dict[str, Any]
-
-
-def _authorization(api_key: str | None) -> dict[str, str]:
-    return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
-
-
-def _sample(model: str | None, n: int, seed: int | None, offset: int, temperature: float) -> Body:
-    return {"model": model, "n": n, "seed": seed, "offset": offset, "temperature": temperature, "format": "npy"}
-
-
-def _pictures(model: str | None, pictures: Sequence[Picture]) -> Body:
-    return {"model": model, "images": [_base64(_file(picture)) for picture in pictures], "format": "npy"}
-
-
-def _decode(model: str | None, latents: npt.ArrayLike) -> Body:
-    return {"model": model, "latents": np.asarray(latents).tolist(), "format": "npy"}
-
-
-def _interpolate(model: str | None, start: Point, end: Point, steps: int, space: Space, path: Path) -> Body:
-    ends = {"start": _point(start), "end": _point(end)}
-    return {"model": model, **ends, "steps": steps, "space": space, "path": path, "format": "npy"}
-
-
-def _edit(model: str | None, point: Point, attribute: str, strengths: Sequence[float]) -> Body:
-    moves = [float(strength) for strength in strengths]
-    return {"model": model, "point": _point(point), "attribute": attribute, "strengths": moves, "format": "npy"}
-
-
-def _point(point: Point) -> Body:
+def _point(point: Point) -> dict[str, Any]:
     match point:
         case (seed, row) if isinstance(point, tuple):
             return {"seed": operator.index(seed), "index": operator.index(row)}
         case bytes():
-            return {"image": _base64(point)}
+            return {"image": _base64_file(point)}
     return {"latent": np.asarray(point).tolist()}
 
 
-def _file(picture: Picture) -> bytes:
-    return picture if isinstance(picture, bytes) else encode(picture)
+def _base64_file(picture: Picture) -> str:
+    """Return a picture file in base64; an image becomes a PNG file."""
+    return base64.b64encode(picture if isinstance(picture, bytes) else encode(picture)).decode()
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+def _models(response: httpx.Response) -> list[dict[str, Any]]:
+    models: list[dict[str, Any]] = _checked(response).json()["models"]
+    return models
+
+
+def _array(response: httpx.Response) -> npt.NDArray[Any]:
+    array: npt.NDArray[Any] = np.load(io.BytesIO(_checked(response).content), allow_pickle=False)
+    return array
 
 
 def _checked(response: httpx.Response) -> httpx.Response:
     if response.status_code != 200:
         raise ServiceError(response)
     return response
-
-
-def _loaded(response: httpx.Response) -> npt.NDArray[Any]:
-    array: npt.NDArray[Any] = np.load(io.BytesIO(response.content), allow_pickle=False)
-    return array

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
+import httpx
 import numpy as np
 import pytest
 
@@ -27,6 +29,22 @@ def test_every_verb_is_the_engines(server, engine, bundle):
         assert np.array_equal(way, engine.interpolate(*noises, 5, space="noise", path="spherical"))
         way = client.interpolate(images.encode(pictures[0]), codes[1], 4)
         assert np.array_equal(way, engine.interpolate(*codes, 4))
+
+
+def test_an_edit_sends_its_point_attribute_and_strengths(engine):
+    sent = {}
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        sent.update(json.loads(request.content), path=request.url.path)
+        return httpx.Response(200, content=images.encode_npy(engine.sample(2, seed=1)))
+
+    with Client("http://127.0.0.1", model="digits") as client:
+        client._http = httpx.Client(base_url="http://127.0.0.1", transport=httpx.MockTransport(respond))
+        edited = client.edit((7, 1), "smile", np.array([-1, 2]))
+    assert np.array_equal(edited, engine.sample(2, seed=1))
+    point = {"seed": 7, "index": 1}
+    asked = {"model": "digits", "point": point, "attribute": "smile", "strengths": [-1.0, 2.0], "format": "npy"}
+    assert sent == {"path": "/v1/edit", **asked}
 
 
 def test_errors_are_exceptions_that_say_the_same(server):

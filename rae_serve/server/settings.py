@@ -20,9 +20,9 @@ from pydantic import (
 )
 
 from rae_serve.errors import InvalidInput
-from rae_serve.sessions import cuda_devices, resolve
+from rae_serve.sessions import Device, cuda_devices, resolve
 
-PREFIX = "RAE_SERVE_"
+_PREFIX = "RAE_SERVE_"
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what RFC 6750 allows after `Bearer`
 
 
@@ -41,87 +41,70 @@ def _origin(text: str) -> str:
 class Settings(BaseModel):
     """The settings with their defaults. `RAE_SERVE_MAX_IMAGES=64` sets `max_images`, and so on."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    bundles: str = Field(
-        "exported",
-        description="The bundles to serve, and folders of bundles, separated by `:` (on Windows `;`). "
-        "The name of a bundle's folder is the name of its model. Start with one folder that holds every bundle.",
-    )
-    default_model: str | None = Field(
-        None,
-        description="The model for requests that name none. By default the first one by name, which may change "
-        "when a bundle is added: set it if clients name no model.",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto",
-        description="Where the graphs run. `auto` takes CUDA if it works and else the CPU; with `cuda` no model is "
-        "served if CUDA does not work. Start with `auto`; set `cuda` where a silent CPU would be a fault.",
-    )
-    threads: NonNegativeInt = Field(
-        0,
-        description="CPU cores for one batch. Higher: a batch takes less time, but several workers compete for the "
-        "cores. Start with 0, which divides all cores among the workers.",
-    )
-    workers: PositiveInt | Literal["auto"] = Field(
-        "auto",
-        description="Processes; each holds every model on one device. Higher: more requests at once if HTTP and PNG "
-        "are the bottleneck, but more memory and smaller batches. Start with `auto`: one per GPU, else one.",
-    )
-    port: Annotated[int, Field(ge=1, le=65535)] = Field(
-        3000, description="The TCP port. Change it if another program uses it."
-    )
-    max_images: PositiveInt = Field(
-        1024,
-        description="The most images that a single request may ask for. Higher: fewer requests for bulk work, but "
-        "more memory per request. Start with the largest number that a client really needs.",
-    )
-    max_body_bytes: PositiveInt = Field(
-        16 * 1024 * 1024,
-        description="The largest body of a request, in bytes; a larger one gets 413. Higher: more or larger pictures "
-        "per request, but more memory, since a body is held whole. Start with the default.",
-    )
-    max_pixels: PositiveInt = Field(
-        20_000_000,
-        description="The most pixels that the pictures of one request may have together. Higher: larger photographs, "
-        "but more memory and a longer decoding. Start with the default.",
-    )
-    max_seconds: PositiveFloat = Field(
-        30.0,
-        description="The longest time for a request, in seconds; what waits longer is dropped with 503. Higher: more "
-        "requests survive a peak of load, but clients wait longer for an error. Start just below the clients' "
-        "own timeout.",
-    )
-    max_batch: PositiveInt = Field(
-        64,
-        description="The most rows in one batch of a graph. Higher: more images per second on a GPU, but more "
-        "memory, and a small request waits longer for the batch before it. Start with 64.",
-    )
-    max_waiting: PositiveInt = Field(
-        2048,
-        description="The most rows that may wait for a graph; a request beyond it gets 429. Higher: fewer 429 in a "
-        "peak of load, but longer waits. Start with the rows that the model computes in `max_seconds`.",
-    )
-    reload_seconds: PositiveFloat = Field(
-        2.0,
-        description="The seconds between two looks at the bundle folders. Higher: fewer reads of a network disk, but "
-        "a changed bundle is served later. Start with the default.",
-    )
-    access_log: bool = Field(
-        True,
-        description="Whether to write a JSON line to stderr for every request. Turn it off if a proxy in front "
-        "already logs requests.",
-    )
-    api_keys: tuple[Annotated[SecretStr, AfterValidator(_bearer_token)], ...] | None = Field(
-        None,
-        description="Keys, separated by commas; every request must send one of them. By default no key is needed. "
-        "Set it if strangers can reach the server.",
-    )
-    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] | None = Field(
-        None,
-        description="Origins, separated by commas, whose web pages may use the service from a browser; `*` allows "
-        "all. By default only the server's own page may.",
-    )
+    bundles: str = "exported"
+    """The bundles to serve, and folders of bundles, separated by `:` (on Windows `;`). The name of a bundle's folder
+    is the name of its model. Start with one folder that holds every bundle."""
+
+    default_model: str | None = None
+    """The model for requests that name none. By default the first one by name, which may change when a bundle is
+    added: set it if clients name no model."""
+
+    device: Device = "auto"
+    """Where the graphs run. `auto` takes CUDA if it works and else the CPU; with `cuda` no model is served if CUDA
+    does not work. Start with `auto`; set `cuda` where a silent CPU would be a fault."""
+
+    threads: NonNegativeInt = 0
+    """CPU cores for one batch. Higher: a batch takes less time, but several workers compete for the cores. Start with
+    0, which divides all cores among the workers."""
+
+    workers: PositiveInt | Literal["auto"] = "auto"
+    """Processes; each holds every model on one device. Higher: more requests at once if HTTP and PNG are the
+    bottleneck, but more memory and smaller batches. Start with `auto`: one per GPU, else one."""
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 3000
+    """The TCP port. Change it if another program uses it."""
+
+    max_images: PositiveInt = 1024
+    """The most images that a single request may ask for. Higher: fewer requests for bulk work, but more memory per
+    request. Start with the largest number that a client really needs."""
+
+    max_body_bytes: PositiveInt = 16 * 1024 * 1024
+    """The largest body of a request, in bytes; a larger one gets 413. Higher: more or larger pictures per request,
+    but more memory, since a body is held whole. Start with the default."""
+
+    max_pixels: PositiveInt = 20_000_000
+    """The most pixels that the pictures of one request may have together. Higher: larger photographs, but more memory
+    and a longer decoding. Start with the default."""
+
+    max_seconds: PositiveFloat = 30.0
+    """The longest time for a request, in seconds; what waits longer is dropped with 503. Higher: more requests
+    survive a peak of load, but clients wait longer for an error. Start just below the clients' own timeout."""
+
+    max_batch: PositiveInt = 64
+    """The most rows in one batch of a graph. Higher: more images per second on a GPU, but more memory, and a small
+    request waits longer for the batch before it. Start with 64."""
+
+    max_waiting: PositiveInt = 2048
+    """The most rows that may wait for a graph; a request beyond it gets 429. Higher: fewer 429 in a peak of load, but
+    longer waits. Start with the rows that the model computes in `max_seconds`."""
+
+    reload_seconds: PositiveFloat = 2.0
+    """The seconds between two checks of the bundle folders. Higher: fewer reads of a network disk, but a changed
+    bundle is served later. Start with the default."""
+
+    access_log: bool = True
+    """Whether to write a JSON line to stderr for every request. Turn it off if a proxy in front already logs
+    requests."""
+
+    api_keys: tuple[Annotated[SecretStr, AfterValidator(_bearer_token)], ...] | None = None
+    """Keys, separated by commas; every request must send one of them. By default no key is needed. Set it if
+    strangers can reach the server."""
+
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] | None = None
+    """Origins, separated by commas, whose web pages may use the service from a browser; `*` allows all. By default
+    only the server's own page may."""
 
     @field_validator("api_keys", "cors_origins", mode="before")
     @classmethod
@@ -140,13 +123,13 @@ class Settings(BaseModel):
 
         Raises InvalidInput, naming the variable, if a value is not valid.
         """
-        names = {PREFIX + name.upper(): name for name in cls.model_fields}
+        names = {_PREFIX + name.upper(): name for name in cls.model_fields}
         given = {names[key]: value for key, value in os.environ.items() if key in names}
         try:
             return cls.model_validate(given)
         except ValidationError as error:
             first = error.errors()[0]
-            variable = PREFIX + str(first["loc"][0]).upper()
+            name = str(first["loc"][0])
             # A key must never be shown.
-            given_text = "" if first["loc"][0] == "api_keys" else f", not {first['input']!r}"
-            raise InvalidInput(variable, first["msg"] + given_text) from None
+            wrong_value = "" if name == "api_keys" else f", not {first['input']!r}"
+            raise InvalidInput(_PREFIX + name.upper(), first["msg"] + wrong_value) from None

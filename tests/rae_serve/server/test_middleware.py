@@ -272,8 +272,9 @@ def test_every_setting_is_documented():
     document = (Path(__file__).parents[3] / "docs" / "http.md").read_text(encoding="utf-8")
     for name, field in Settings.model_fields.items():
         assert field.description
+        meaning = " ".join(field.description.split())
         default = "" if field.default is None else f"`{str(field.default).lower()}`"
-        assert f"| `RAE_SERVE_{name.upper()}` | {default} | {field.description} |" in document
+        assert f"| `RAE_SERVE_{name.upper()}` | {default} | {meaning} |" in document
 
 
 @pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.startswith(("max_", "reload_"))])

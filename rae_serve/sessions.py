@@ -19,7 +19,7 @@ from rae_serve.errors import BundleError, RaeServeError
 log = logging.getLogger(__name__)
 
 Device = Literal["auto", "cpu", "cuda"]
-Hardware = Literal["cpu", "cuda"]  # what a Device comes to on this machine
+Hardware = Literal["cpu", "cuda"]  # where a Device runs on this machine
 Rows = npt.NDArray[Any]  # [N, …]
 
 
@@ -99,39 +99,20 @@ class FixedBatch:
         return result[: len(rows)]
 
 
-class CoreSharing:
-    """A graph on the CPU in two sessions: two batches side by side get half of the threads each, a lone request all.
-
-    Two batches side by side, on half of the cores each, take less time than one after the other on all cores. The
-    number of threads of a session is fixed, so there are two sessions, and the weights are in memory twice.
-
-    Args:
-        model: The ONNX file.
-        threads: Threads of a lone request; at least 2.
-        is_lone_request: Told the number of rows of a batch, returns whether they are one whole request and no other
-            request is in flight.
-    """
-
-    def __init__(self, model: bytes, *, threads: int, is_lone_request: Callable[[int], bool]) -> None:
-        self._shared = Graph(model, "cpu", threads=threads // 2)
-        self._all_cores = Graph(model, "cpu", threads=threads)
-        self._is_lone_request = is_lone_request
-
-    def __call__(self, rows: Rows) -> Rows:
-        """Run the graph on some rows."""
-        graph = self._all_cores if self._is_lone_request(len(rows)) else self._shared
-        return graph(rows)
-
-
 class Sessions:
-    """Opens the graphs of an engine: as CoreSharing on several cores, else as a single Graph.
+    """Opens the graphs of an engine.
+
+    On several CPU cores, two batches side by side, on half of the cores each, take less time than one after the other
+    on all cores. A lone request is faster on all cores. A session has a fixed number of threads, so there are two
+    sessions for each graph, and the weights are in memory twice.
 
     Args:
         device: Where to run.
         device_id: Index of the CUDA device; unused on the CPU.
         threads: CPU cores that a graph may use; 0 means all.
         max_batch: The largest batch.
-        is_lone_request: See CoreSharing.
+        is_lone_request: Told the number of rows of a batch, returns whether they are one whole request and no other
+            request is in flight.
     """
 
     def __init__(
@@ -148,18 +129,14 @@ class Sessions:
         self._threads = threads or os.cpu_count() or 1
         self._sizes = fixed_sizes(max_batch)
         self._is_lone_request = is_lone_request
-        self._shares_cores = device == "cpu" and self._threads > 1
-
-    @property
-    def batches_at_once(self) -> int:
-        """How many batches of a graph to run side by side."""
-        return 2 if self._shares_cores else 1
+        self.batches_at_once = 2 if device == "cpu" and self._threads > 1 else 1
 
     def open(self, model: bytes) -> Callable[[Rows], Rows]:
         """Load an ONNX file and return the function that runs it."""
-        if self._shares_cores:
-            return CoreSharing(model, threads=self._threads, is_lone_request=self._is_lone_request)
-        return Graph(model, self._device, device_id=self._device_id, threads=self._threads, sizes=self._sizes)
+        if self.batches_at_once == 1:
+            return Graph(model, self._device, device_id=self._device_id, threads=self._threads, sizes=self._sizes)
+        half, all_cores = (Graph(model, "cpu", threads=threads) for threads in (self._threads // 2, self._threads))
+        return lambda rows: (all_cores if self._is_lone_request(len(rows)) else half)(rows)
 
 
 def fixed_sizes(max_batch: int) -> tuple[int, ...]:

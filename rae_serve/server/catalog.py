@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from rae_serve import parity, sessions
-from rae_serve.bundle import Bundle, name_of
+from rae_serve.bundle import GRAPHS, Bundle, name_of
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, NotFound
 from rae_serve.manifest import MANIFEST
@@ -36,7 +36,7 @@ class Catalog:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.worker = 0
-        self._engines: dict[str, Engine] = {}  # replaced, never changed: requests read it from other threads
+        self.engines: dict[str, Engine] = {}  # by sorted names; replaced, never changed: other threads read it
         self._states: dict[Path, FolderState] = {}  # as they were when the folder was last loaded
         self._absent_polls: dict[Path, int] = {}
         self._retired: list[tuple[float, Engine]] = []  # engines to close, and when
@@ -45,7 +45,7 @@ class Catalog:
         self._watcher: threading.Thread | None = None
 
     def check(self) -> list[Path]:
-        """Return the bundle folders, after those checks that need no file of a bundle.
+        """Check the settings against the folders on disk, without loading a bundle, and return the bundle folders.
 
         Raises:
             BundleError: There is no bundle, or two bundles have the same name.
@@ -80,7 +80,7 @@ class Catalog:
         for folder in self.check():
             self._states[folder] = _folder_state(folder)
             self._load_folder(folder)
-            if name_of(folder) not in self._engines:
+            if name_of(folder) not in self.engines:
                 self._failed_at_start.add(folder)
         self.update_metrics()
 
@@ -94,31 +94,23 @@ class Catalog:
         self._stopped.set()
         if self._watcher:
             self._watcher.join()
-        for engine in (*self._engines.values(), *(engine for _, engine in self._retired)):
+        for engine in (*self.engines.values(), *(engine for _, engine in self._retired)):
             engine.close()
-        self._engines, self._retired = {}, []
+        self.engines, self._retired = {}, []
 
     def ready(self) -> bool:
         """Return whether every model is loaded and warm, and the server is not shutting down."""
-        return bool(self._engines) and not self._failed_at_start and not self._stopped.is_set()
-
-    def names(self) -> list[str]:
-        """Return the names of the models, sorted."""
-        return sorted(self._engines)
-
-    def engines(self) -> dict[str, Engine]:
-        """Return the engines by model name, sorted by name."""
-        return dict(sorted(self._engines.items()))
+        return bool(self.engines) and not self._failed_at_start and not self._stopped.is_set()
 
     def default_name(self) -> str:
         """Return the name of the model for requests that name none. The model itself may be missing.
 
         Raises NotFound if there is no model at all.
         """
-        names = self.names()
-        if not names:
+        engines = self.engines
+        if not engines:
             raise NotFound("the server has no model; its operator has to add a bundle")
-        return self.settings.default_model or names[0]
+        return self.settings.default_model or next(iter(engines))
 
     def engine(self, name: str | None = None) -> Engine:
         """Return the engine of a model, or of the default model if `name` is None.
@@ -126,27 +118,20 @@ class Catalog:
         Raises NotFound, with the names of the models that are there.
         """
         wanted = self.default_name() if name is None else name
-        engine = self._engines.get(wanted)
-        if engine is not None:
-            return engine
-        names = ", ".join(self.names()) or "none"
+        engines = self.engines
+        if wanted in engines:
+            return engines[wanted]
+        names = ", ".join(engines) or "none"
         if name is None:
             raise NotFound(f"the default model {wanted!r} is not loaded; name another model, one of: {names}")
         raise NotFound(f"there is no model {wanted!r}; the models are: {names}")
 
-    def waiting_rows(self) -> dict[str, int]:
-        """Return how many rows wait for each graph, summed over the models."""
-        total = {"prior": 0, "decoder": 0, "encoder": 0}
-        for engine in list(self._engines.values()):
-            for graph, rows in engine.waiting.items():
-                total[graph] += rows
-        return total
-
     def update_metrics(self) -> None:
         """Set the gauges of this worker. No worker can set those of another one."""
-        metrics.MODELS.set(len(self._engines))
-        for graph, rows in self.waiting_rows().items():
-            metrics.WAITING_ROWS.labels(graph).set(rows)
+        waiting = [engine.waiting for engine in self.engines.values()]
+        metrics.MODELS.set(len(waiting))
+        for graph in GRAPHS:
+            metrics.WAITING_ROWS.labels(graph).set(sum(rows[graph] for rows in waiting))
 
     def refresh(self) -> None:
         """Load the bundles that are new or changed on disk, and remove those that are gone."""
@@ -175,7 +160,7 @@ class Catalog:
         name = name_of(folder)
         others = [other for other in self._states if other != folder and name_of(other) == name]
         try:
-            if others and name in self._engines:
+            if others and name in self.engines:
                 raise BundleError(f"{others[0]} is already served under the name {name}; rename one of the folders")
             engine = self._verified_engine(folder)
         except Exception as error:  # whatever is wrong with one bundle, the others are served
@@ -184,7 +169,7 @@ class Catalog:
             return
         self._retire(name)
         self._failed_at_start.discard(folder)
-        self._engines = {**self._engines, name: engine}
+        self.engines = dict(sorted({**self.engines, name: engine}.items()))
         metrics.RELOADS.labels("taken").inc()
         log.info("%s is served as %s, digest %s", folder, name, engine.manifest.digest)
 
@@ -192,19 +177,19 @@ class Catalog:
         del self._states[folder], self._absent_polls[folder]
         self._failed_at_start.discard(folder)
         name = name_of(folder)
-        if name in self._engines and self._engines[name].bundle.path == folder:
+        if name in self.engines and self.engines[name].bundle.path == folder:
             for other in self._states:  # a folder of the same name was refused; the next refresh tries it again
                 if name_of(other) == name:
                     self._states[other] = _ABSENT
             self._retire(name)
-            self._engines = {other: engine for other, engine in self._engines.items() if other != name}
+            self.engines = {other: engine for other, engine in self.engines.items() if other != name}
             metrics.RELOADS.labels("removed").inc()
             log.info("%s is gone; the model %s is removed", folder, name)
 
     def _retire(self, name: str) -> None:
         """Plan to close the engine of a model once every request that may hold the engine has ended."""
-        if name in self._engines:
-            self._retired.append((time.monotonic() + 2 * self.settings.max_seconds, self._engines[name]))
+        if name in self.engines:
+            self._retired.append((time.monotonic() + 2 * self.settings.max_seconds, self.engines[name]))
 
     def _close_retired(self) -> None:
         now = time.monotonic()

@@ -136,23 +136,18 @@ class ProblemMiddleware:
         foreign: dict[str, Any] = {}
 
         async def send_problem(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = {key.lower(): value for key, value in message["headers"]}
-                if message["status"] >= 400 and headers.get(b"content-type") != MEDIA_TYPE.encode():
-                    foreign.update(status=message["status"], body=b"", headers=headers)
-                    return
-            elif foreign:
+            if foreign:
                 foreign["body"] += message.get("body", b"")
                 if not message.get("more_body"):
-                    kept = {
-                        name: foreign["headers"][name.encode()].decode()
-                        for name in ("allow", "retry-after")
-                        if name.encode() in foreign["headers"]
-                    }
                     detail = _clear_detail(scope, _detail_of(foreign["body"]))
-                    problem = response(foreign["status"], detail, headers=kept)
-                    await problem(scope, receive, send)
+                    await response(foreign["status"], detail, headers=foreign["headers"])(scope, receive, send)
                 return
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                headers = {key.lower().decode(): value.decode("latin-1") for key, value in message["headers"]}
+                if headers.get("content-type") != MEDIA_TYPE:
+                    kept = {name: headers[name] for name in ("allow", "retry-after") if name in headers}
+                    foreign.update(status=message["status"], body=b"", headers=kept)
+                    return
             await send(message)
 
         await self.app(scope, receive, send_problem)

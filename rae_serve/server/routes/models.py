@@ -17,8 +17,7 @@ def routes(catalog: Catalog) -> APIRouter:
     @router.get("/v1/models")
     async def list_models() -> ModelList:
         """List the models, with the shapes of their inputs and outputs."""
-        engines = catalog.engines()
-        default = catalog.default_name()
+        engines, default = catalog.engines, catalog.default_name()
         return ModelList(models=[_summary(name, engine, name == default) for name, engine in engines.items()])
 
     @router.get("/v1/models/{name}", responses=problem_docs(404, 422))

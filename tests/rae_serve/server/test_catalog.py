@@ -52,12 +52,12 @@ def with_false_golden(bundle: Bundle, path: Path) -> None:
 def test_bundles_come_and_go(catalog, folder):
     shutil.copytree(folder / "one", folder / "two")
     catalog.refresh()
-    assert catalog.names() == ["one", "two"]
+    assert list(catalog.engines) == ["one", "two"]
     shutil.rmtree(folder / "two")
     catalog.refresh()
-    assert catalog.names() == ["one", "two"]  # it may be being replaced
+    assert list(catalog.engines) == ["one", "two"]  # it may be being replaced
     catalog.refresh()
-    assert catalog.names() == ["one"]
+    assert list(catalog.engines) == ["one"]
     shutil.rmtree(folder / "one")
     catalog.refresh()
     catalog.refresh()
@@ -104,12 +104,12 @@ def test_a_bundle_damaged_at_the_start_is_left_out_until_it_is_mended(folder, ca
     (folder / "two" / "decoder.onnx").write_bytes(whole[:-1])
     catalog = Catalog(Settings(bundles=str(folder), device="cpu"))
     catalog.load()
-    assert catalog.names() == ["one"]
+    assert list(catalog.engines) == ["one"]
     assert not catalog.ready()
     assert "decoder.onnx is damaged" in caplog.text
     (folder / "two" / "decoder.onnx").write_bytes(whole)
     catalog.refresh()
-    assert catalog.names() == ["one", "two"]
+    assert list(catalog.engines) == ["one", "two"]
     assert catalog.ready()
     catalog.close()
 
@@ -142,7 +142,7 @@ def test_such_a_bundle_is_not_served_from_the_start(folder, bundle, caplog):
     with_false_golden(bundle, folder / "two")
     catalog = Catalog(Settings(bundles=str(folder), device="cpu"))
     catalog.load()
-    assert catalog.names() == ["one"]
+    assert list(catalog.engines) == ["one"]
     assert not catalog.ready()
     assert "golden latents" in caplog.text
     catalog.close()
@@ -152,11 +152,11 @@ def test_a_bundle_that_is_taken_away_takes_no_other_with_it(folder, bundle, tmp_
     other = shutil.copytree(bundle.path, tmp_path / "apart" / "other")
     catalog = Catalog(Settings(bundles=f"{folder / 'one'}:{other}", device="cpu"))
     catalog.load()
-    assert catalog.names() == ["one", "other"]
+    assert list(catalog.engines) == ["one", "other"]
     shutil.rmtree(other)
     for _ in range(3):
         catalog.refresh()
-    assert (catalog.names(), catalog.ready()) == (["one"], True)
+    assert (list(catalog.engines), catalog.ready()) == (["one"], True)
     catalog.close()
 
 
@@ -168,15 +168,15 @@ def test_a_link_is_served_by_its_own_name_and_followed(bundle, tmp_path):
     (served / "current").symlink_to(tmp_path / "versions" / "v2")
     catalog = Catalog(Settings(bundles=str(served), device="cpu"))
     catalog.load()
-    assert (catalog.names(), catalog.ready()) == ([], False)
+    assert (list(catalog.engines), catalog.ready()) == ([], False)
     (served / "next").symlink_to(tmp_path / "versions" / "v1")
     (served / "next").replace(served / "current")
     catalog.refresh()
-    assert (catalog.names(), catalog.ready()) == (["current"], True)
+    assert (list(catalog.engines), catalog.ready()) == (["current"], True)
     (served / "current").unlink()
     for _ in range(2):
         catalog.refresh()
-    assert catalog.names() == []
+    assert list(catalog.engines) == []
     catalog.close()
 
 
@@ -189,7 +189,7 @@ def test_a_bundle_that_moves_is_served_from_where_it_is(bundle, tmp_path):
     (tmp_path / "one" / "digits").rename(tmp_path / "other" / "digits")
     for _ in range(4):
         catalog.refresh()
-    assert catalog.names() == ["digits"]
+    assert list(catalog.engines) == ["digits"]
     served = catalog.engine("digits")
     shutil.copytree(bundle.path, tmp_path / "one" / "digits")
     catalog.refresh()
@@ -206,7 +206,7 @@ def test_graphs_that_are_none_are_refused(bundle, tmp_path, caplog):
     bundles.write(tmp_path / "broken", facts, contents | {"prior.onnx": b"not a graph"})
     catalog = Catalog(Settings(bundles=str(tmp_path / "broken"), device="cpu"))
     catalog.load()
-    assert (catalog.names(), catalog.ready()) == ([], False)
+    assert (list(catalog.engines), catalog.ready()) == ([], False)
     assert "cannot load a graph" in caplog.text
     catalog.close()
 

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal, Self
 from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from rae_serve import interpolation
 from rae_serve.arrays import MAX_INTEGER
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
 from rae_serve.manifest import Manifest
@@ -15,6 +16,7 @@ Seed = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The seed of the no
 Index = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The row of the seed, from 0.")]
 PictureFormat = Literal["png", "webp", "jpeg", "npy", "zip", "json"]
 WalkFormat = Literal["png", "webp", "jpeg", "npy", "json", "gif", "webp-animation"]
+Integer = Annotated[int, Field(ge=0, le=MAX_INTEGER, strict=True)]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Vector = Annotated[list[Number], Field(min_length=1)]
 
@@ -32,28 +34,26 @@ class _Request(BaseModel):
     model: str | None = Field(None, description=MODEL)
 
 
+class _Response(BaseModel):
+    model: str
+    digest: str
+
+
 class SampleRequest(_Request):
     """Ask for the images of the rows offset … offset + n − 1 of a seed."""
 
     n: int = Field(1, ge=1, strict=True, description="How many images.")
-    offset: int = Field(0, ge=0, le=MAX_INTEGER, strict=True, description="The first row of the seed.")
-    seed: int | None = Field(
-        None, ge=0, le=MAX_INTEGER, strict=True, description="The seed of the noise; drawn at random by default."
-    )
+    offset: Integer = Field(0, description="The first row of the seed.")
+    seed: Integer | None = Field(None, description="The seed of the noise; drawn at random by default.")
     temperature: Number = Field(
-        1.0,
-        ge=0.0,
-        le=MAX_TEMPERATURE,
-        description="The noise is multiplied by this. Higher values give more varied and less likely images.",
+        1.0, ge=0.0, le=MAX_TEMPERATURE, description="Factor on the noise. Higher values give more varied images."
     )
     format: PictureFormat = Field("png", description=_GRID_FORMATS)
 
 
-class SampleResponse(BaseModel):
+class SampleResponse(_Response):
     """The images of a seed, in JSON."""
 
-    model: str
-    digest: str
     seed: int
     offset: int
     images: list[str] = Field(description="PNG files in base64.")
@@ -73,20 +73,16 @@ class ImagesRequest(_Request):
     format: str | None = Field(None, description="The same as the query parameter `format`, and used instead of it.")
 
 
-class LatentsResponse(BaseModel):
+class LatentsResponse(_Response):
     """Latents, in JSON."""
 
-    model: str
-    digest: str
     active: list[int] = Field(description="For each entry of a latent, the number of its dimension in training.")
     latents: list[list[float]]
 
 
-class ImagesResponse(BaseModel):
+class ImagesResponse(_Response):
     """Images, in JSON."""
 
-    model: str
-    digest: str
     images: list[str] = Field(description="PNG files in base64.")
 
 
@@ -95,8 +91,8 @@ class Point(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seed: int | None = Field(None, ge=0, le=MAX_INTEGER, strict=True, description="The seed of the noise.")
-    index: int = Field(0, ge=0, le=MAX_INTEGER, strict=True, description="The row of the seed.")
+    seed: Integer | None = Field(None, description="The seed of the noise.")
+    index: Integer = Field(0, description="The row of the seed.")
     latent: Vector | None = Field(None, description="The latent itself, latent_dim numbers.")
     image: str | None = Field(None, description="A picture file in base64, to be encoded.")
 
@@ -114,11 +110,10 @@ class InterpolateRequest(_Request):
     start: Point
     end: Point
     steps: int = Field(8, ge=1, strict=True, description="How many images, both ends included.")
-    space: Literal["latent", "noise"] = Field(
-        "latent",
-        description="latent: interpolate between latents; noise: interpolate between the noises of two seeds.",
+    space: interpolation.Space = Field(
+        "latent", description="latent: interpolate between latents; noise: between the noises of two seeds."
     )
-    path: Literal["linear", "spherical"] = Field(
+    path: interpolation.Path = Field(
         "linear",
         description="linear: a straight line; spherical: an arc, around 0 in noise space and around the mean of the "
         "training latents in latent space. A spherical path in noise space keeps every step as likely as the ends.",

@@ -1,4 +1,4 @@
-# Two commands: `make serve` and `make test`. Each makes the environment that it needs.
+# `make serve`, `make test` and `make lint` first make the environment that they need.
 PYTHON ?= python3
 SERVE := .venv-serve
 DEV := .venv

@@ -75,7 +75,7 @@ def numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
         raise InvalidInput(field, f"must be numbers, not {values!r}") from None
 
 
-def finite(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> Latents:
+def finite_rows(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> Latents:
     """Return `rows` as a float32 array [N, dim].
 
     Args:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from itertools import islice
 from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from rae_serve import labels
-from rae_serve.arrays import Pixels
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
 from rae_serve.labels import Labelled
@@ -20,6 +19,10 @@ Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 MIN_IMAGES: Final = 2  # with the attribute, and as many without it
+_METHOD_TEXT: Final[dict[Method, str]] = {
+    "difference": "difference of the class means",
+    "linear": "normal of a logistic regression",
+}
 _CHUNK: Final = 256  # images that are encoded at once
 _NEWTON_STEPS: Final = 25  # logistic regression converges in fewer than ten
 
@@ -53,12 +56,6 @@ def find(engine: Engine, labelled: Labelled, method: Method) -> dict[str, Attrib
     return found
 
 
-_METHOD_TEXT: Final[dict[Method, str]] = {
-    "difference": "difference of the class means",
-    "linear": "normal of a logistic regression",
-}
-
-
 def difference(codes: Float64, has: Bools) -> Float64:
     """Return the mean of the latents [N, D] with the attribute minus the mean of those without: [D]."""
     result: Float64 = codes[has].mean(axis=0) - codes[~has].mean(axis=0)
@@ -89,22 +86,11 @@ def _encoded(engine: Engine, labelled: Labelled) -> tuple[Float64, npt.NDArray[n
     """Return the latents [N, D] of all readable images, and the rows of these images."""
     rows: list[int] = []
     codes: list[npt.NDArray[np.float32]] = []
-    for chunk in _chunks(labels.pixels(labelled, engine.manifest.image)):
+    images = labels.pixels(labelled, engine.manifest.image)
+    while chunk := list(islice(images, _CHUNK)):
         rows += [row for row, _ in chunk]
         codes.append(engine.encode(np.stack([image for _, image in chunk])))
-    if 2 * len(rows) < len(labelled.has):
-        raise InvalidInput(
-            "data", f"{len(labelled.has) - len(rows)} of {len(labelled.has)} files are no readable pictures"
-        )
+    count = len(labelled.has)
+    if 2 * len(rows) < count:
+        raise InvalidInput("data", f"{count - len(rows)} of {count} files are no readable pictures; remove them")
     return np.concatenate(codes).astype(np.float64), np.array(rows)
-
-
-def _chunks(items: Iterable[tuple[int, Pixels]]) -> Iterable[list[tuple[int, Pixels]]]:
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == _CHUNK:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

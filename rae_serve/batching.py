@@ -60,8 +60,8 @@ class _Part(NamedTuple):
 class MicroBatcher:
     """Runs a row-by-row function in its own threads, on batches made of the rows of many callers.
 
-    An idle batcher runs what comes at once; rows that arrive during a batch share the next one. Callers take turns of
-    a quarter of a batch, so that a large request does not delay small ones. Small requests stay whole, because if
+    An idle batcher runs new rows immediately; rows that arrive during a batch share the next one. Callers take turns
+    of a quarter of a batch, so that a large request does not delay small ones. Small requests stay whole, because if
     they were cut, all of them would end at the same moment. Idle runners divide the waiting rows among themselves if
     there is more than one turn of them.
 
@@ -279,10 +279,8 @@ def then(first: Future[Rows], submit: Callable[[Rows], Future[Rows]]) -> Future[
     def forward(future: Future[Rows]) -> None:
         if future.cancelled():
             last.cancel()
-        elif error := future.exception():
-            _settle(last, error)
         else:
-            _settle(last, future.result())
+            _settle(last, future.exception() or future.result())
 
     def start_second(future: Future[Rows]) -> None:
         if future.cancelled() or future.exception() or last.cancelled():

@@ -54,7 +54,7 @@ class Bundle:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise BundleError(f"there is no bundle at {folder}")
+            raise BundleError(f"there is no bundle at {folder}; name the folder of a bundle")
         manifest = read_manifest(folder / MANIFEST)
         contents = {name: _read_checked(folder, name, file) for name, file in manifest.files.items()}
         for name in (*(f"{graph}.onnx" for graph in GRAPHS), GOLDEN):
@@ -129,5 +129,7 @@ def _read_checked(folder: Path, name: str, file: File) -> bytes:
     except OSError as error:
         raise BundleError(f"{folder / name} cannot be read: {error.strerror}") from None
     if sha256(data) != file.sha256:
-        raise BundleError(f"{folder / name} is damaged: its SHA-256 differs from the manifest's")
+        raise BundleError(
+            f"{folder / name} is damaged: its SHA-256 differs from the manifest's; copy or export the bundle again"
+        )
     return data

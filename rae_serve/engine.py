@@ -190,7 +190,7 @@ class Engine:
         moves = arrays.numbers("strengths", strengths)
         if moves.ndim != 1 or not len(moves) or not (np.abs(moves) <= MAX_STRENGTH).all():
             raise InvalidInput("strengths", f"must be numbers within ±{MAX_STRENGTH:g}, at least one")
-        rows = arrays.finite("latents", latents, self.manifest.latent.dim)
+        rows = arrays.finite_rows("latents", latents, self.manifest.latent.dim)
         return interpolation.along(rows, known[attribute].direction, moves)
 
     def submit_sample(
@@ -213,12 +213,12 @@ class Engine:
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """Start `latents` and return a future, as `submit_sample` does."""
-        rows = arrays.finite("noise", noise, self.manifest.noise.dim)
+        rows = arrays.finite_rows("noise", noise, self.manifest.noise.dim)
         return self._submit(self._prior, rows, deadline)
 
     def submit_decode(self, latents: npt.ArrayLike, deadline: float | None = None) -> Future[Pixels]:
         """Start `decode` and return a future, as `submit_sample` does."""
-        rows = arrays.finite("latents", latents, self.manifest.latent.dim)
+        rows = arrays.finite_rows("latents", latents, self.manifest.latent.dim)
         return self._submit(self._decoder, rows, deadline)
 
     def submit_encode(self, images: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
@@ -244,7 +244,7 @@ class Engine:
         """Start `between` and return a future, as `submit_sample` does."""
         arrays.integer("steps", steps, least=1)
         dim = self.manifest.noise.dim if space == "noise" else self.manifest.latent.dim
-        first, last = arrays.finite("start", [start], dim)[0], arrays.finite("end", [end], dim)[0]
+        first, last = arrays.finite_rows("start", [start], dim)[0], arrays.finite_rows("end", [end], dim)[0]
         if space == "noise":
             roles = self.manifest.noise.roles
             return self.submit_latents(interpolation.between_noises(first, last, steps, path, roles), deadline)

@@ -54,7 +54,7 @@ def from_folders(folder: Path) -> Labelled:
     classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     files = [(path, k) for k, inside in enumerate(classes) for path in _files(inside)]
     if len({k for _, k in files}) < 2:
-        problem = f"{folder} has no two folders of images, one for each class; or give a table with --labels"
+        problem = f"{folder} has no two folders of images; make one for each class, or give a table with --labels"
         raise InvalidInput("data", problem)
     of_class = np.array([k for _, k in files])
     has = of_class[:, None] == np.arange(len(classes))
@@ -93,7 +93,7 @@ def from_table(table: Path, folder: Path) -> Labelled:
             files.append(path)
             rows.append([_CELL_VALUES[value] for value in values])
     if not files or not names:
-        raise InvalidInput("labels", f"{table} names no image of {folder}")
+        raise InvalidInput("labels", f"{table} names no image of {folder}; its first column must hold file names")
     return Labelled(folder.absolute().name, files, names, np.array(rows, dtype=bool))
 
 

@@ -195,7 +195,7 @@ def read_manifest(path: Path) -> Manifest:
     if version != SCHEMA_VERSION:
         raise BundleError(f"{path} has schema version {version!r}; this release reads version {SCHEMA_VERSION} only")
     if document.pop("checksum", None) != _checksum(document):
-        raise BundleError(f"{path} is damaged: its checksum does not match")
+        raise BundleError(f"{path} is damaged: its checksum does not match; copy or export the bundle again")
     try:
         return Manifest.model_validate(document)
     except ValidationError as error:

@@ -56,7 +56,9 @@ class Graph:
         provider = self._session.get_providers()[0]
         if device == "cuda" and provider != "CUDAExecutionProvider":
             # ONNX Runtime falls back to the CPU without an error.
-            raise RaeServeError(f"CUDA was asked for but cannot be used; ONNX Runtime chose {provider}")
+            raise RaeServeError(
+                f"CUDA was asked for, but ONNX Runtime chose {provider}; install its CUDA libraries, or use cpu"
+            )
         self._input = self._session.get_inputs()[0]
         self._fixed = [FixedBatch(self._session, size, device, device_id) for size in sizes if device == "cuda"]
         if not self._fixed:

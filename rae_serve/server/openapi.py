@@ -69,7 +69,7 @@ def install(app: FastAPI, catalog: Catalog) -> None:
         document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
         if catalog.settings.api_keys:
             _add_keys(document)
-            return document  # without examples: the document needs no key, but what a model is does
+            return document  # without examples: they name a model, and anybody may read the document
         try:
             name = catalog.default_name()
             manifest = catalog.engine(name).manifest

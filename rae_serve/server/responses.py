@@ -24,7 +24,7 @@ _ANIMATIONS: Final[dict[str, Animation]] = {"gif": "gif", "webp-animation": "web
 
 
 def model_headers(engine: Engine, seed: int | None = None) -> dict[str, str]:
-    """Return the headers that name the model, and the seed if there is one, behind a response."""
+    """Return the headers that name the model of a response and, if there is one, its seed."""
     # A header can hold Latin-1 only, but a model may have any name.
     headers = {"RAE-Model": quote(engine.bundle.name), "RAE-Digest": engine.manifest.digest}
     return headers if seed is None else {"RAE-Seed": str(seed), **headers}

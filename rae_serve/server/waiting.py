@@ -26,6 +26,9 @@ class ClientLeft(Exception):
     """The client has closed its connection, so there is nobody to respond to."""
 
 
+_DROP_REASONS: Final = {Overloaded: "overloaded", Expired: "expired", ClientLeft: "abandoned"}
+
+
 def client_left_response() -> Response:
     """Return the response after ClientLeft. No client receives it, but BentoML's middleware waits for a response."""
     return Response(status_code=499, media_type=problems.MEDIA_TYPE)
@@ -45,14 +48,8 @@ async def result(request: Request, submit: Callable[[float], Future[Result]]) ->
     """
     try:
         return await _watched(request, asyncio.wrap_future(submit(request.scope[DEADLINE])))
-    except Overloaded:
-        metrics.DROPPED.labels("overloaded").inc()
-        raise
-    except Expired:
-        metrics.DROPPED.labels("expired").inc()
-        raise
-    except ClientLeft:
-        metrics.DROPPED.labels("abandoned").inc()
+    except (Overloaded, Expired, ClientLeft) as error:
+        metrics.DROPPED.labels(_DROP_REASONS[type(error)]).inc()
         raise
 
 

@@ -19,7 +19,7 @@ export function interpolate(place, model, query) {
   const draw = latest(act(async () => {
     const line = body("png"), moving = { ...body("webp-animation"), steps: 3 * Number(steps.value) };
     strip.show(await picture("/v1/interpolate", line), curlOf("/v1/interpolate", line, "strip.png"));
-    animation.show(await picture("/v1/interpolate", moving), curlOf("/v1/interpolate", moving, "way.webp"));
+    animation.show(await picture("/v1/interpolate", moving), curlOf("/v1/interpolate", moving, "animation.webp"));
   }));
   for (const input of [steps, space, path]) input.addEventListener("change", draw);
   place.append(

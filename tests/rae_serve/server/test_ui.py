@@ -144,19 +144,19 @@ def test_the_explorer_has_a_live_slider_for_each_dimension(page, server, engine,
     assert np.array_equal(run(clipboard(page), tmp_path), shown(page, "The latent, decoded"))
 
 
-def test_a_way_is_a_strip_and_an_animation(page, server, engine, tmp_path):
+def test_an_interpolation_is_a_strip_and_an_animation(page, server, engine, tmp_path):
     page.goto(f"{server}/ui/#interpolate?start=1:0&end=2:3")
     strip = shown(page, "From start to end")
     ends = np.concatenate([engine.noise(1, seed=1), engine.noise(1, seed=2, offset=3)])
     expected = engine.interpolate(*ends, 10, space="noise", path="spherical")
     assert np.array_equal(strip, images.grid(expected, columns=10)[..., 0])
     loaded(page, "From start to end, and again")
-    for number, name in enumerate(("way.webp", "strip.png")):
+    for number, name in enumerate(("animation.webp", "strip.png")):
         page.get_by_role("button", name="Copy curl").nth(number).click()
         run(clipboard(page), tmp_path)
         assert (tmp_path / name).stat().st_size > 0
-    with Image.open(tmp_path / "way.webp") as way:
-        assert way.n_frames > 1
+    with Image.open(tmp_path / "animation.webp") as animation:
+        assert animation.n_frames > 1
 
 
 def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, tmp_path):

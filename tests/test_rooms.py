@@ -1,4 +1,4 @@
-"""The rules of the house: which room may import which. docs/architecture.md says why."""
+"""Which part of the code may import which. docs/architecture.md says why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests.serving import ROOT
 
 PACKAGES = ("rae_serve", "training")
-OTHERS = {
+FORBIDDEN = {
     "library": ("rae_serve.server", "rae_serve.cli", "training"),
     "server": ("rae_serve.cli", "training"),
     "cli": ("rae_serve.server",),
@@ -67,11 +67,11 @@ def is_inside(module: str, packages: tuple[str, ...]) -> bool:
     return any(module == package or module.startswith(f"{package}.") for package in packages)
 
 
-@pytest.mark.parametrize("room", OTHERS)
+@pytest.mark.parametrize("room", FORBIDDEN)
 def test_a_room_imports_only_what_it_may(room):
     members = [module for module in MODULES if room_of(module) == room]
     assert members
-    wrong = [(module, name) for module in members for name in imports(module) if is_inside(name, OTHERS[room])]
+    wrong = [(module, name) for module in members for name in imports(module) if is_inside(name, FORBIDDEN[room])]
     assert wrong == []
 
 

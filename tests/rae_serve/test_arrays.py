@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from rae_serve import arrays, images
+from rae_serve import arrays
 from rae_serve.errors import InvalidInput
 
 
@@ -24,11 +23,3 @@ def test_a_number_outside_its_range_is_refused_by_name():
             arrays.in_range("temperature", value, 0, 10.0)
     with pytest.raises(InvalidInput, match=r"^n: must be from 1 to 1000000 for x\.png, not 0$"):
         arrays.in_range("n", 0, 1, 1_000_000, "for x.png")
-
-
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_a_picture_holds_the_pixels_of_its_image(channels, mode):
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
-    picture = images.to_picture(pixels)
-    assert picture.mode == mode
-    assert np.array_equal(np.asarray(picture).reshape(pixels.shape), pixels)

@@ -10,9 +10,11 @@ import pytest
 
 EXTRAS = (
     "bentoml",
+    "docstring_parser",
     "fastapi",
     "httptools",
     "httpx",
+    "jinja2",
     "matplotlib",
     "onnx",
     "onnxscript",

@@ -25,10 +25,10 @@ def test_every_verb_is_the_engines(server, engine, bundle):
         assert np.array_equal(client.encode([pictures[0], images.encode(pictures[1])]), codes)
         assert np.array_equal(client.decode(codes), engine.decode(codes))
         assert np.array_equal(client.reconstruct(list(pictures)), engine.reconstruct(pictures))
-        way = client.interpolate((7, 0), (7, 1), 5, space="noise", path="spherical")
-        assert np.array_equal(way, engine.interpolate(*noises, 5, space="noise", path="spherical"))
-        way = client.interpolate(images.encode(pictures[0]), codes[1], 4)
-        assert np.array_equal(way, engine.interpolate(*codes, 4))
+        images_between = client.interpolate((7, 0), (7, 1), 5, space="noise", path="spherical")
+        assert np.array_equal(images_between, engine.interpolate(*noises, 5, space="noise", path="spherical"))
+        images_between = client.interpolate(images.encode(pictures[0]), codes[1], 4)
+        assert np.array_equal(images_between, engine.interpolate(*codes, 4))
 
 
 def test_an_edit_sends_its_point_attribute_and_strengths(engine):
@@ -63,22 +63,22 @@ def test_the_asynchronous_client_does_the_same(server, engine):
         async with AsyncClient(server) as client:
             many = await asyncio.gather(*(client.sample(1, seed=3, offset=i) for i in range(8)))
             codes = await client.encode(list(engine.sample(2, seed=5)))
-            ways = await client.interpolate((np.int64(1), 0), codes[0], 3)
+            between = await client.interpolate((np.int64(1), 0), codes[0], 3)
             with pytest.raises(ServiceError, match="404"):
                 await client.edit(codes[0], "smile", [1])
             return (
                 np.concatenate(many),
                 await client.decode(codes),
                 await client.reconstruct(list(many[0])),
-                ways,
+                between,
                 await client.models(),
             )
 
-    many, decoded, again, ways, models = asyncio.run(ask())
+    many, decoded, again, between, models = asyncio.run(ask())
     assert np.array_equal(many, engine.sample(8, seed=3))
     assert np.array_equal(decoded, engine.reconstruct(engine.sample(2, seed=5)))
     assert np.array_equal(again, engine.reconstruct(many[:1]))
-    assert np.array_equal(ways[0], engine.sample(1, seed=1)[0])
+    assert np.array_equal(between[0], engine.sample(1, seed=1)[0])
     assert models[0]["name"] == "digits"
 
 

@@ -9,8 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from rae_serve import interpolation as paths
-from rae_serve import noise, parity, sessions
+from rae_serve import interpolation, noise, parity, sessions
 from rae_serve.batching import MicroBatcher
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
@@ -192,7 +191,7 @@ def test_cuda_stays_within_the_tolerance(bundle, engine):
 def test_what_serves_never_imports_torch(bundle: Bundle):
     code = (
         "import sys; sys.modules.update(torch=None, training=None)\n"
-        "import rae_serve.service, rae_serve.cli, rae_serve\n"
+        "import rae_serve.service, rae_serve.cli.main, rae_serve\n"
         f"print(rae_serve.Engine(rae_serve.Bundle.load({str(bundle.path)!r})).sample(n=4, seed=7).shape)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
@@ -200,22 +199,22 @@ def test_what_serves_never_imports_torch(bundle: Bundle):
 
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])
-def test_a_way_in_noise_is_taken_before_the_prior_and_one_in_latent_space_after(engine, path):
+def test_noise_is_interpolated_before_the_prior_and_latents_after_it(engine, path):
     noises = engine.noise(2, seed=5)
     codes = engine.latents(noises)
     in_latent = engine.between(*codes, 7, path=path)
     in_noise = engine.between(*noises, 7, space="noise", path=path)
-    for way in (in_latent, in_noise):
-        np.testing.assert_allclose(way[[0, -1]], codes, rtol=1e-5, atol=1e-6)
-    expected = paths.between(*codes, 7, path, engine.manifest.latent.mean)
+    for latents in (in_latent, in_noise):
+        np.testing.assert_allclose(latents[[0, -1]], codes, rtol=1e-5, atol=1e-6)
+    expected = interpolation.between(*codes, 7, path, engine.manifest.latent.mean)
     assert np.array_equal(in_latent, expected)
     roles = engine.manifest.noise.roles
-    assert np.array_equal(in_noise, engine.latents(paths.between_noises(*noises, 7, path, roles)))
+    assert np.array_equal(in_noise, engine.latents(interpolation.between_noises(*noises, 7, path, roles)))
     shown = engine.interpolate(*noises, 7, space="noise", path=path)
     assert np.array_equal(shown, engine.decode(in_noise))
 
 
-def test_ways_that_cannot_be(engine):
+def test_interpolations_that_cannot_be(engine):
     codes = np.zeros((2, 8), np.float32)
     for field, arguments in (
         ("steps", (*codes, 0)),

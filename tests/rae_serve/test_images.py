@@ -133,6 +133,14 @@ def test_a_picture_beyond_the_limit_is_refused_by_its_header():
         read_picture(png(ramp(64, 64)), max_pixels=4095)
 
 
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_a_picture_holds_the_pixels_of_its_image(channels, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 6, channels), np.uint8)
+    picture = images.to_picture(pixels)
+    assert picture.mode == mode
+    assert np.array_equal(np.asarray(picture).reshape(pixels.shape), pixels)
+
+
 @pytest.mark.parametrize(("n", "shape"), [(1, (4, 6, 3)), (2, (4, 12, 3)), (5, (8, 18, 3)), (9, (12, 18, 3))])
 def test_a_grid_holds_every_image_in_its_cell(n, shape):
     pixels = np.random.default_rng(0).integers(0, 256, (n, 4, 6, 3), dtype=np.uint8)

@@ -107,7 +107,7 @@ def test_reconstruction_is_encoding_and_decoding(client, engine, pictures):
 
 @pytest.mark.parametrize("space", ["latent", "noise"])
 @pytest.mark.parametrize("path", ["linear", "spherical"])
-def test_ways_between_seeds(client, engine, space, path):
+def test_interpolations_between_seeds(client, engine, space, path):
     ends = engine.noise(2, seed=7)
     ends = ends if space == "noise" else engine.latents(ends)
     expected = engine.interpolate(*ends, 5, space=space, path=path)

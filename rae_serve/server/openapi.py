@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -15,7 +15,7 @@ from rae_serve.server import problems
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.problems import Problem
 
-REFERENCE: Final = "#/components/schemas/{model}"
+_REFERENCE: Final = "#/components/schemas/{model}"
 _PROBLEM_TEXTS: Final = {
     400: "The body is not what its Content-Type says.",
     401: "The request has no API key, or one that the server does not know.",
@@ -35,7 +35,7 @@ ResponseDocs = dict[int | str, dict[str, Any]]  # what FastAPI takes as `respons
 def problem_docs(*statuses: int) -> ResponseDocs:
     """Describe the problem responses of a route, one for each status."""
     # `install` adds the schema under this name.
-    schema = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    schema = {problems.MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
     return {status: {"description": _PROBLEM_TEXTS[status], "content": schema} for status in statuses}
 
 
@@ -44,15 +44,17 @@ def file_docs(*formats: str) -> dict[str, Any]:
     return {MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in formats}
 
 
-def response_docs(description: str, model: type[BaseModel], *formats: str) -> ResponseDocs:
+def response_docs(description: str, model: type[BaseModel], formats: Any) -> ResponseDocs:
     """Describe all responses of a route that takes a body.
 
     Args:
         description: What a successful response holds.
         model: The schema of a successful response in JSON.
-        *formats: The file formats of a successful response, besides JSON.
+        formats: The Literal of all formats of a successful response, such as `schemas.PictureFormat`.
     """
-    success = {"content": file_docs(*formats), "model": model, "description": description}
+    # An animation has the media type of a picture; FastAPI describes JSON by the model.
+    files = [name for name in get_args(formats) if name in MEDIA_TYPES and name != "json"]
+    success = {"content": file_docs(*files), "model": model, "description": description}
     return {200: success, **problem_docs(*_PROBLEMS_WITH_BODY)}
 
 
@@ -65,7 +67,7 @@ def install(app: FastAPI, catalog: Catalog) -> None:
 
     def openapi() -> dict[str, Any]:
         document = copy.deepcopy(plain)
-        problem = Problem.model_json_schema(ref_template=REFERENCE)
+        problem = Problem.model_json_schema(ref_template=_REFERENCE)
         document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
         if catalog.settings.api_keys:
             _add_keys(document)

@@ -46,7 +46,7 @@ class SampleRequest(_Request):
     offset: Integer = Field(0, description="The first row of the seed.")
     seed: Integer | None = Field(None, description="The seed of the noise; drawn at random by default.")
     temperature: Number = Field(
-        1.0, ge=0.0, le=MAX_TEMPERATURE, description="Factor on the noise. Higher values give more varied images."
+        1.0, ge=0, le=MAX_TEMPERATURE, description="Factor on the noise. Higher: more varied, less likely images."
     )
     format: PictureFormat = Field("png", description=_GRID_FORMATS)
 

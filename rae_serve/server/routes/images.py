@@ -13,7 +13,7 @@ from rae_serve.noise import random_seed
 from rae_serve.server import responses, waiting
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.openapi import ResponseDocs, file_docs, problem_docs, response_docs
-from rae_serve.server.schemas import Index, SampleRequest, SampleResponse, Seed
+from rae_serve.server.schemas import Index, PictureFormat, SampleRequest, SampleResponse, Seed
 
 IfNoneMatch = Annotated[str | None, Header(description="The ETag of an image that the client already has.")]
 
@@ -32,10 +32,7 @@ def routes(catalog: Catalog) -> APIRouter:
     # A response that needs a key must not be kept in a cache that several users share.
     cache_scope = "private" if catalog.settings.api_keys else "public"
 
-    @router.post(
-        "/v1/sample",
-        responses=response_docs("The images.", SampleResponse, "png", "webp", "jpeg", "npy", "zip"),
-    )
+    @router.post("/v1/sample", responses=response_docs("The images.", SampleResponse, PictureFormat))
     async def sample(sampling: SampleRequest, request: Request) -> Response:
         """Generate images from a seed."""
         engine = catalog.engine(sampling.model)

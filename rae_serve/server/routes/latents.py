@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -17,7 +17,6 @@ from rae_serve.server.schemas import MODEL, DecodeRequest, ImagesResponse, Laten
 
 LatentsFormat = Literal["json", "npy"]
 ModelName = Annotated[str | None, Query(description=MODEL)]
-_FILE_FORMATS: Final = ("png", "webp", "jpeg", "npy", "zip")
 
 
 def routes(catalog: Catalog) -> APIRouter:
@@ -26,7 +25,7 @@ def routes(catalog: Catalog) -> APIRouter:
 
     @router.post(
         "/v1/encode",
-        responses=response_docs("The latents.", LatentsResponse, "npy"),
+        responses=response_docs("The latents.", LatentsResponse, LatentsFormat),
         openapi_extra=uploads.BODY_DOCS,
     )
     async def encode(request: Request, model: ModelName = None, format: LatentsFormat = "json") -> Response:
@@ -34,7 +33,7 @@ def routes(catalog: Catalog) -> APIRouter:
         engine, latents, format_ = await _encode(catalog, request, model, format, get_args(LatentsFormat))
         return await responses.latents_response(engine, latents, format_)
 
-    @router.post("/v1/decode", responses=response_docs("The images.", ImagesResponse, *_FILE_FORMATS))
+    @router.post("/v1/decode", responses=response_docs("The images.", ImagesResponse, PictureFormat))
     async def decode(decoding: DecodeRequest, request: Request) -> Response:
         """Decode latents to images."""
         engine = catalog.engine(decoding.model)
@@ -44,7 +43,7 @@ def routes(catalog: Catalog) -> APIRouter:
 
     @router.post(
         "/v1/reconstruct",
-        responses=response_docs("The images.", ImagesResponse, *_FILE_FORMATS),
+        responses=response_docs("The images.", ImagesResponse, PictureFormat),
         openapi_extra=uploads.BODY_DOCS,
     )
     async def reconstruct(request: Request, model: ModelName = None, format: PictureFormat = "png") -> Response:

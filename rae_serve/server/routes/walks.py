@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
@@ -15,11 +13,9 @@ from rae_serve.errors import InvalidInput
 from rae_serve.server import responses, uploads, waiting
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.openapi import response_docs
-from rae_serve.server.schemas import EditRequest, InterpolateRequest, Point, WalkResponse
+from rae_serve.server.schemas import EditRequest, InterpolateRequest, Point, WalkFormat, WalkResponse
 from rae_serve.server.settings import Settings
 from rae_serve.server.uploads import Upload
-
-_FILE_FORMATS: Final = ("png", "webp", "jpeg", "npy", "gif")
 
 
 def routes(catalog: Catalog) -> APIRouter:
@@ -27,7 +23,7 @@ def routes(catalog: Catalog) -> APIRouter:
     router = APIRouter(tags=["latents"], default_response_class=Response)
     settings = catalog.settings
 
-    @router.post("/v1/interpolate", responses=response_docs("The images.", WalkResponse, *_FILE_FORMATS))
+    @router.post("/v1/interpolate", responses=response_docs("The images.", WalkResponse, WalkFormat))
     async def interpolate(asked: InterpolateRequest, request: Request) -> Response:
         """Make the images between two points."""
         engine = catalog.engine(asked.model)
@@ -45,7 +41,7 @@ def routes(catalog: Catalog) -> APIRouter:
         )
         return await _decoded(request, engine, latents, asked.format)
 
-    @router.post("/v1/edit", responses=response_docs("The edited images.", WalkResponse, *_FILE_FORMATS))
+    @router.post("/v1/edit", responses=response_docs("The edited images.", WalkResponse, WalkFormat))
     async def edit(asked: EditRequest, request: Request) -> Response:
         """Make the images of a point with more or less of an attribute."""
         engine = catalog.engine(asked.model)
@@ -65,15 +61,7 @@ async def _decoded(request: Request, engine: Engine, latents: Latents, format_: 
 async def _latent_of(
     request: Request, engine: Engine, field: str, point: Point, settings: Settings
 ) -> npt.NDArray[np.float32]:
-    """Return the latent [latent_dim] of a point: encode its picture, or run the prior on its noise, if it has one.
-
-    Args:
-        request: The request that the point stands in.
-        engine: The engine that encodes or runs the prior.
-        field: The name of the point's field, for errors.
-        point: The point.
-        settings: The limits for a picture.
-    """
+    """Return the latent [latent_dim] of a point: encode its picture, or run the prior on the noise of its seed."""
     if point.latent is not None:
         if len(point.latent) != engine.manifest.latent.dim:
             problem = f"must be {engine.manifest.latent.dim} numbers, not {len(point.latent)}"

@@ -47,7 +47,7 @@ def train(
 def recipes(
     name: Annotated[
         str | None,
-        typer.Argument(help="A recipe's name, or a .toml file: show its keys.", show_default="all recipes"),
+        typer.Argument(metavar="RECIPE", help="Name or .toml file: show its keys.", show_default="all recipes"),
     ] = None,
 ) -> None:
     """List the recipes, or the keys of one with their values and meanings."""

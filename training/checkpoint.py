@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,15 @@ from typing import Any, Final, Protocol
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rae_serve import files
 from rae_serve.errors import RaeServeError, RunError
 
-CHECKPOINTS: Final = "checkpoints"  # in the run's folder
-BEST: Final = "best"  # the same, for the checkpoint with the least error on held-out images
-KEPT: Final = 2  # the last one, and the one before in case the last is damaged
+CHECKPOINTS: Final = "checkpoints"  # the folder of the latest checkpoints, in the run's folder
+BEST: Final = "best"  # the folder of the checkpoint with the least error on held-out images
+KEPT: Final = 2  # the latest checkpoint, and the one before it in case the latest is damaged
 _STEP, _FACTS, _DIGEST = "step", "facts", "sha256"  # keys of the metadata
 
 
@@ -35,7 +34,7 @@ class Checkpoint:
         step: Steps of all stages so far.
         tensors: Tensors by section and name: model/…, optimizer/…, random/….
         facts: What is not a tensor.
-        digest: SHA-256 over all of this.
+        digest: SHA-256 over step, tensors and facts.
     """
 
     step: int
@@ -104,17 +103,17 @@ class RandomPart:
 
 
 def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str, Any], kept: int = KEPT) -> None:
-    """Write a checkpoint, then delete all but it and the newest others.
+    """Write a checkpoint, then delete the oldest others.
 
     Args:
-        folder: Where the checkpoints of the run are.
-        step: Steps so far.
+        folder: The folder of the checkpoints.
+        step: Steps of all stages so far.
         parts: The sections of the state, by name.
         facts: What is not a tensor, in JSON's types.
         kept: How many checkpoints stay, the new one included.
 
     Raises:
-        RunError: The disk refuses; every earlier checkpoint is then still there.
+        RunError: The file cannot be written; every earlier checkpoint is then still there.
     """
     tensors = {
         f"{section}/{name}": value.detach().cpu().contiguous()
@@ -126,7 +125,7 @@ def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str,
     target = folder / f"step-{step:09d}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for draft in folder.glob(".step-*"):  # a run that was killed while it wrote left it
+        for draft in folder.glob(".step-*"):  # left by a run that was killed while it wrote
             draft.unlink()
         files.write(target, safetensors.torch.save(tensors, metadata))
     except (OSError, RaeServeError) as error:
@@ -142,7 +141,7 @@ def paths(folder: Path) -> list[Path]:
 
 
 def latest(folder: Path) -> Checkpoint:
-    """Read the newest checkpoint. Raises RunError where there is none or it is damaged."""
+    """Read the newest checkpoint. Raises RunError if there is none or it is damaged."""
     found = paths(folder)
     if not found:
         raise RunError(f"{folder} holds no checkpoint")
@@ -150,25 +149,19 @@ def latest(folder: Path) -> Checkpoint:
 
 
 def read(path: Path) -> Checkpoint:
-    """Read one checkpoint. Raises RunError, which names the file, where it is not what was written."""
+    """Read one checkpoint. Raises RunError, which names the file, if it cannot be read or is damaged."""
     try:
-        data = path.read_bytes()
-        tensors, metadata = safetensors.torch.load(data), _metadata(data)
+        tensors = safetensors.torch.load_file(path)
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
         step, text, digest = int(metadata[_STEP]), metadata[_FACTS], metadata[_DIGEST]
     except OSError as error:
         raise RunError(f"checkpoint {path} cannot be read ({error}){_remedy(path)}") from None
-    except (SafetensorError, ValueError, KeyError, struct.error) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"checkpoint {path} is damaged ({error}){_remedy(path)}") from None
     if digest != _digest(step, text, tensors):
         raise RunError(f"checkpoint {path} is damaged: its SHA-256 does not match{_remedy(path)}")
     return Checkpoint(step, tensors, json.loads(text), digest)
-
-
-def _metadata(data: bytes) -> dict[str, str]:
-    """Return the metadata in the header of a safetensors file, which its reader from bytes leaves out."""
-    (length,) = struct.unpack_from("<Q", data)
-    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
-    return metadata
 
 
 def _digest(step: int, facts: str, tensors: Mapping[str, Tensor]) -> str:

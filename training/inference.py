@@ -1,4 +1,4 @@
-"""The one way to run a trained model: pixels in and out, as its bundle has them, without torch's types."""
+"""Run a trained model on numpy arrays, with pixels as in its bundle."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from torch import Tensor
 from rae_serve import noise
 from rae_serve.arrays import Latents, Pixels
 from training.autoencoder import Autoencoder
-from training.data.batches import Index, to_pixels, to_tensor
+from training.data.batches import Index, Rows, to_pixels, to_tensor
 
 _ENCODED: Final = 1000  # images that are encoded at once
 _DECODED: Final = 250  # images that are decoded at once
-
-Rows = npt.NDArray[np.float32]  # [N, D]
 
 
 class Inference:
@@ -32,11 +30,11 @@ class Inference:
         self.device = device
 
     def rows(self, images: Pixels, index: Index) -> Rows:
-        """Return what the encoder says about images.
+        """Return what the encoder says about images: the model's `rows`, float32 [len(index), D].
 
         Args:
             images: uint8 [N, H, W, C].
-            index: Which of them.
+            index: The positions of the images to encode.
         """
         pieces = (images[index[start : start + _ENCODED]] for start in range(0, len(index), _ENCODED))
         return np.concatenate([self._run(self.model.rows, piece) for piece in pieces])
@@ -69,7 +67,4 @@ class Inference:
     @torch.no_grad()
     def _run(self, graph: Callable[[Tensor], Tensor], rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
         self.model.eval()
-        output: npt.NDArray[Any] = (
-            graph(to_tensor(np.ascontiguousarray(rows), self.device)).cpu().contiguous().numpy()
-        )
-        return output
+        return graph(to_tensor(np.ascontiguousarray(rows), self.device)).cpu().contiguous().numpy()

@@ -2,7 +2,7 @@
 
 A recipe is flat. Its keys are the fields of `Recipe` and the keyword arguments of its model's constructor. A key that
 is unknown, or whose value does not fit, is an InvalidInput that names the key. Every key is explained where it is
-defined: by its description in `Recipe`, or in the `Args:` section of its model's docstring.
+defined: in the docstring of `Recipe` or of its model's class.
 """
 
 from __future__ import annotations
@@ -39,64 +39,62 @@ MODELS: Final = Path(__file__).parent / "models"
 
 
 class Recipe(BaseModel):
-    """Everything that decides a run, apart from the images themselves."""
+    """Everything that decides a run, apart from the images themselves.
+
+    Attributes:
+        name: Name of the recipe, and of the run's folder unless --out is given.
+        description: What the recipe is for, in one line.
+        model: The system to train: a file of training/models/.
+        data: The data set that --data is expected to hold.
+        licence: Licence of the trained weights; the bundle states it.
+        steps: Steps of the joint training; more take longer and usually give a better model.
+        batch_size: Images in a batch.
+        seed: Seed of everything random.
+        validation: Fraction of the images, 5,000 at most, that is held out to measure the error on.
+        height: Height of the model's images in pixels, a multiple of 4; it follows from the data unless given.
+        width: Width of the model's images in pixels, a multiple of 4; it follows from the data unless given.
+        mode: L for grey, RGB for colour; it follows from the data unless given.
+        crop: Part of a picture that is used: none stretches all of it, center takes the largest centred box of the
+            right shape, and a number takes a centred square with that side in pixels. It is center unless given.
+        resize: Pillow's filter for resizing pictures; bicubic unless given.
+        background: Grey level behind transparent parts of pictures; 255, white, unless given.
+        horizontal_flip: Whether half of the images are shown mirrored: for photographs, not for letters or digits.
+        prior_steps: Further steps of the prior alone, after the joint training, on latents computed once.
+        prior_batch_size: Latents in a batch of those steps.
+        prior_share: Fraction of `minutes` for the further steps of the prior, if there are any.
+        decay: Last fraction of the joint training, over which all learning rates fall linearly to 0.
+        minutes: Time budget: training ends when it is spent or the steps are done, whichever is first.
+        log_every: Steps between two lines of metrics.
+        sample_every: Steps between two grids of images and measurements of the held-out error.
+        parameters: All keyword arguments of the model's constructor.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    name: str = Field(description="Name of the recipe, and of the run's folder unless --out is given.")
-    description: str = Field("", description="What the recipe is for, in one line.")
-    model: str = Field(description="The system to train: a file of training/models/.")
-    data: str = Field("folder", description="The data set that --data is expected to hold.")
-    licence: str = Field("unspecified", description="Licence of the trained weights; the bundle states it.")
-    steps: PositiveInt = Field(
-        description="Steps of the joint training; more take longer and usually give a better model."
-    )
-    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="Images in a batch.")
-    seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = Field(0, description="Seed of everything random.")
-    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = Field(
-        0.05, description="Fraction of the images, 5,000 at most, that is held out to measure the error on."
-    )
-    height: PositiveInt | None = Field(
-        None,
-        description="Height of the model's images in pixels, a multiple of 4; it follows from the data unless given.",
-    )
-    width: PositiveInt | None = Field(None, description="Width of the model's images in pixels, as height.")
-    mode: Literal["L", "RGB"] | None = Field(
-        None, description="L for grey, RGB for colour; it follows from the data unless given."
-    )
-    crop: Literal["none", "center"] | PositiveInt | None = Field(
-        None,
-        description="Part of a picture that is used: none stretches all of it, center takes the largest centred box "
-        "of the right shape, and a number takes a centred square of so many pixels.",
-    )
-    resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = Field(
-        None, description="Pillow's filter for resizing pictures; bicubic unless given."
-    )
-    background: Annotated[int, Field(ge=0, le=255)] | None = Field(
-        None, description="Grey level behind transparent parts of pictures; 255, white, unless given."
-    )
-    horizontal_flip: bool = Field(
-        False,
-        description="Whether half of the images are shown mirrored: for photographs, not for letters or digits.",
-    )
-    prior_steps: NonNegativeInt = Field(
-        0, description="Further steps of the prior alone, after the joint training, on latents computed once."
-    )
-    prior_batch_size: Annotated[int, Field(ge=2)] = Field(256, description="Latents in a batch of those steps.")
-    prior_share: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.5, description="Fraction of `minutes` for the further steps of the prior, where there are any."
-    )
-    decay: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.0, description="Last fraction of the joint training, over which all learning rates fall linearly to 0."
-    )
-    minutes: PositiveFloat | None = Field(
-        None, description="Time budget: training ends when it is spent or the steps are done, whichever is first."
-    )
-    log_every: PositiveInt = Field(50, description="Steps between two lines of metrics.")
-    sample_every: PositiveInt = Field(
-        1000, description="Steps between two grids of images and measurements of the held-out error."
-    )
-    parameters: dict[str, Any] = Field({}, description="All keyword arguments of the model's constructor.")
+    name: str
+    description: str = ""
+    model: str
+    data: str = "folder"
+    licence: str = "unspecified"
+    steps: PositiveInt
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    seed: Annotated[int, Field(ge=0, le=MAX_INTEGER)] = 0
+    validation: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.05
+    height: PositiveInt | None = None
+    width: PositiveInt | None = None
+    mode: Literal["L", "RGB"] | None = None
+    crop: Literal["none", "center"] | PositiveInt | None = None
+    resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = None
+    background: Annotated[int, Field(ge=0, le=255)] | None = None
+    horizontal_flip: bool = False
+    prior_steps: NonNegativeInt = 0
+    prior_batch_size: Annotated[int, Field(ge=2)] = 256
+    prior_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    minutes: PositiveFloat | None = None
+    log_every: PositiveInt = 50
+    sample_every: PositiveInt = 1000
+    parameters: dict[str, Any] = {}
 
     @property
     def preprocessing(self) -> dict[str, Any]:
@@ -148,26 +146,11 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 def explain(recipe: Recipe) -> list[Key]:
     """Return every key of a recipe with its value and its meaning."""
-    meanings = {name: field.description or "" for name, field in Recipe.model_fields.items()}
-    meanings |= _meanings(recipe.model)
+    meanings = {}
+    for part in (Recipe, *_lineage(recipe.model)):
+        for key in parse(inspect.getdoc(part) or "", DocstringStyle.GOOGLE).params:
+            meanings[key.arg_name] = " ".join((key.description or "").split())
     return [Key(name, value, meanings[name]) for name, value in flat(recipe).items()]
-
-
-def _read(recipe: str) -> tuple[str, dict[str, Any]]:
-    """Return a recipe's name and its keys, with those of the recipe that it is `like`."""
-    path = Path(recipe) if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InvalidInput("recipe", f"there is no {recipe!r}{_did_you_mean(recipe, names())}") from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput("recipe", f"{path} cannot be read ({error})") from None
-    like = document.pop("like", None)
-    if like is None:
-        return path.stem, document
-    if like not in names():
-        raise InvalidInput("like", f"there is no {like!r}{_did_you_mean(str(like), names())}")
-    return path.stem, _read(like)[1] | document
 
 
 def check(document: dict[str, Any]) -> Recipe:
@@ -203,24 +186,31 @@ def model_class(model: str) -> type[Autoencoder]:
     return found
 
 
+def _read(recipe: str) -> tuple[str, dict[str, Any]]:
+    """Return a recipe's name and its keys, with those of the recipe that it is `like`."""
+    path = Path(recipe) if recipe.endswith(".toml") else FOLDER / f"{recipe}.toml"
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput("recipe", f"there is no {recipe!r}{_did_you_mean(recipe, names())}") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput("recipe", f"{path} cannot be read ({error})") from None
+    like = document.pop("like", None)
+    if like is None:
+        return path.stem, document
+    if like not in names():
+        raise InvalidInput("like", f"there is no {like!r}{_did_you_mean(str(like), names())}")
+    return path.stem, _read(like)[1] | document
+
+
 def _parameters(model: str) -> type[BaseModel]:
-    """Return the schema of a model's keys: the keyword arguments of its constructor and of those it builds on."""
+    """Return the schema of a model's keys: the keyword arguments of its constructor and of its base classes'."""
     keys: dict[str, Any] = {}
     for part in _lineage(model):
         for name, parameter in inspect.signature(part.__init__, eval_str=True).parameters.items():
             if parameter.kind is parameter.KEYWORD_ONLY:
                 keys[name] = (parameter.annotation, parameter.default)
     return create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys)
-
-
-def _meanings(model: str) -> dict[str, str]:
-    """Return what a model's keys mean, from the `Args:` sections of the same classes."""
-    documented = (parse(inspect.getdoc(part) or "", DocstringStyle.GOOGLE) for part in _lineage(model))
-    return {
-        argument.arg_name: " ".join((argument.description or "").split())
-        for document in documented
-        for argument in document.params
-    }
 
 
 def _lineage(model: str) -> list[type[Autoencoder]]:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from training.autoencoder import Autoencoder
-from training.data.batches import Batches
+from training.data.batches import Batches, Rows
 from training.data.dataset import Dataset
-from training.inference import Inference, Rows
+from training.inference import Inference
 from training.optimizers import Update
 from training.recipe import Recipe
 
@@ -19,28 +19,40 @@ from training.recipe import Recipe
 class Stage:
     """A part of a run. The trainer calls `begin`, takes the steps, and calls `end`.
 
+    Args:
+        recipe: The recipe of the run.
+        model: The model, which the stage trains.
+        dataset: The images.
+        device: Where the model is.
+        steps: Steps of the stage. It ends before them if its time is spent.
+        share: The stage's share of the recipe's time budget.
+
     Attributes:
         name: What metrics and the progress line call the stage.
-        steps: Steps of the stage; it may end before them, by its time.
         seconds: Time budget of the stage; None for none.
     """
 
     name: str
-    steps: int
-    seconds: float | None
 
-    def __init__(self, recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Autoencoder,
+        dataset: Dataset,
+        device: torch.device,
+        steps: int,
+        share: float,
+    ) -> None:
         self.recipe = recipe
         self.model = model
         self.dataset = dataset
         self.device = device
+        self.steps = steps
+        self.seconds = 60.0 * recipe.minutes * share if recipe.minutes else None
 
     @cached_property
     def batches(self) -> Batches:
         """The stage's batches, made when they are first needed."""
-        return self._make_batches()
-
-    def _make_batches(self) -> Batches:
         raise NotImplementedError
 
     def updates(self, progress: float) -> Iterator[Update]:
@@ -57,21 +69,14 @@ class Stage:
     def end(self) -> None:
         """Complete what the stage has trained."""
 
-    def _share_of_minutes(self, share: float) -> float | None:
-        return 60.0 * self.recipe.minutes * share if self.recipe.minutes else None
-
 
 class JointStage(Stage):
-    """Everything is trained together, on images."""
+    """Encoder, decoder and, where the model trains it, the prior are trained together, on images."""
 
     name = "autoencoder"
 
-    def __init__(self, recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> None:
-        super().__init__(recipe, model, dataset, device)
-        self.steps = recipe.steps
-        self.seconds = self._share_of_minutes(1.0 - recipe.prior_share if recipe.prior_steps else 1.0)
-
-    def _make_batches(self) -> Batches:
+    @cached_property
+    def batches(self) -> Batches:
         recipe, dataset = self.recipe, self.dataset
         flip = recipe.horizontal_flip
         return Batches(dataset.images, dataset.train, recipe.batch_size, recipe.seed, self.device, flip=flip)
@@ -98,11 +103,6 @@ class PriorStage(Stage):
 
     name = "prior"
 
-    def __init__(self, recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> None:
-        super().__init__(recipe, model, dataset, device)
-        self.steps = recipe.prior_steps
-        self.seconds = self._share_of_minutes(recipe.prior_share)
-
     @cached_property
     def rows(self) -> Rows:
         """The encoder's rows of the training images; of mirrored ones too, where the recipe mirrors images."""
@@ -113,7 +113,8 @@ class PriorStage(Stage):
             rows = np.concatenate([rows, inference.rows(images[:, :, ::-1], train)])
         return rows
 
-    def _make_batches(self) -> Batches:
+    @cached_property
+    def batches(self) -> Batches:
         recipe = self.recipe
         return Batches(self.rows, np.arange(len(self.rows)), recipe.prior_batch_size, recipe.seed, self.device)
 
@@ -127,7 +128,8 @@ class PriorStage(Stage):
 
 def stages(recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> list[Stage]:
     """Return the stages of a run of a fresh model: the second only where the prior has something left to do."""
-    needed: list[type[Stage]] = [JointStage]
+    share = recipe.prior_share if recipe.prior_steps else 0.0
+    found: list[Stage] = [JointStage(recipe, model, dataset, device, recipe.steps, 1.0 - share)]
     if recipe.prior_steps or not model.prior.fitted:
-        needed.append(PriorStage)
-    return [stage(recipe, model, dataset, device) for stage in needed]
+        found.append(PriorStage(recipe, model, dataset, device, recipe.prior_steps, share))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 
 import pytest
 import safetensors.torch
@@ -15,6 +15,8 @@ from tests.training.variants import LATENT_DIM, SMALL, VARIANTS, batches, build
 from training import recipe as recipes
 from training.autoencoder import Autoencoder
 from training.optimizers import Update, descend
+from training.priors.mixture import Mixture
+from training.priors.wrappers import Whitened
 
 
 @pytest.fixture(params=VARIANTS)
@@ -95,11 +97,11 @@ def test_every_term_is_a_finite_scalar_with_a_gradient(model, progress):
     for name, terms in all_updates(model, progress):
         own = [p for group in optimizers[name].param_groups for p in group["params"]]
         assert terms
-        for value in terms.values():
+        for term, value in terms.items():
             assert value.shape == ()
             assert torch.isfinite(value)
-        gradients = torch.autograd.grad(sum(terms.values()), own, allow_unused=True, retain_graph=True)
-        assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), name
+            gradients = torch.autograd.grad(value, own, allow_unused=True, retain_graph=True)
+            assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), (name, term)
         descend(optimizers[name], terms)
 
 
@@ -151,10 +153,17 @@ def test_a_seed_is_a_seed(variant):
 
 def test_the_prior_is_ready_once_it_is_started(model):
     model.eval()
-    rows = torch.cat([model.rows(x) for x, _ in zip(batches(), range(8), strict=False)]).detach()
+    rows = torch.cat([model.rows(x) for x in islice(batches(), 32)]).detach()
     model.start_prior(rows)
     assert model.prior.fitted
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
+    if isinstance(model.prior, Whitened | Mixture):
+        latents, noise_rows = model.latents(rows), noise.normals(5, 0, 5000, model.prior.noise_dim)
+        samples, deviation = model.prior(torch.from_numpy(noise_rows)).detach(), latents.std(dim=0)
+        drift = (samples.mean(dim=0) - latents.mean(dim=0)) / deviation
+        torch.testing.assert_close(drift, torch.zeros(LATENT_DIM), atol=0.1, rtol=0)
+        torch.testing.assert_close(torch.corrcoef(samples.T), torch.corrcoef(latents.T), atol=0.1, rtol=0)
+        torch.testing.assert_close(samples.std(dim=0), deviation, atol=0, rtol=0.1)
 
 
 def test_the_exported_form_computes_the_same(model):

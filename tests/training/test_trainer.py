@@ -222,7 +222,7 @@ def test_a_time_budget_ends_a_run(tmp_path):
     timed = start(tmp_path / "run", "steps=1_000_000", "prior_steps=1_000_000", "minutes=0.03")
     timed.fit()
     assert timed.finished
-    assert timed.step < 1_000_000
+    assert timed.state.step < 1_000_000
     stages = [json.loads(line)["stage"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {"autoencoder", "prior"} == set(stages)
 

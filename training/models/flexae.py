@@ -18,14 +18,16 @@ from training.priors.wrappers import Whitened
 
 
 class FlexAE(Autoencoder):
-    """The encoder E and the decoder D reconstruct images; a generator G is the prior.
+    """An encoder E and a decoder D reconstruct images; a generator G is the prior.
 
     https://arxiv.org/abs/2006.05838. A critic C measures the Wasserstein-1 distance between E's latents and G's
-    samples, and G and E shorten that distance. The paper's λ appears nowhere in the authors' code: every loss has its
-    own optimiser, and the ratio of the learning rates plays the part of λ.
+    samples, and G and E shorten that distance. The weight λ of the paper's objective appears nowhere in the authors'
+    code: every loss has its own optimiser, and the ratio of the learning rates takes the place of λ.
 
-    The defaults are the published settings for MNIST. `average` and the further steps of the prior (`prior_…`) are
-    ours, and off unless a recipe asks for them.
+    The defaults are the published settings for MNIST. The moving average of G's weights (`average`) and further steps
+    of the prior after the joint training (`prior_steps` of the recipe) are ours, and off by default. Where the
+    sources are silent: the encoder keeps torch's initial weights, and only the auto-encoder's own update records
+    batch-norm statistics.
 
     Args:
         latent_dim: Dimensions m of the latent space.
@@ -33,8 +35,8 @@ class FlexAE(Autoencoder):
         filters: Channels of the first convolution; the second has twice as many.
         hidden: Width of the dense layers of encoder and decoder.
         prior_hidden: Width of G's hidden layers.
-        prior_layers: Number of G's hidden layers. The capacity of G: too few cannot follow the latents, too many
-            memorise them.
+        prior_layers: Number of G's hidden layers. With too few, G cannot match the latents; with too many, it
+            memorises those of the training images.
         critic_hidden: Width of the critic's hidden layers.
         critic_layers: Number of the critic's hidden layers.
         critic_steps: Critic updates for each auto-encoder update.
@@ -49,8 +51,8 @@ class FlexAE(Autoencoder):
         prior_critic_lr: Learning rate of the critic in the further steps.
         prior_critic_steps: Critic updates for each further step.
         prior_penalty: Weight of the gradient penalty in the further steps.
-        prior_whitened: Whether the further steps start at the Gaussian that fits the latents, in coordinates in which
-            that is N(0, I).
+        prior_whitened: Whether the further steps start from the Gaussian that fits the latents. Its coordinates are
+            then whitened: that Gaussian is N(0, I) in them.
     """
 
     prior: Generator | Whitened
@@ -111,7 +113,7 @@ class FlexAE(Autoencoder):
 
     @property
     def generator(self) -> Generator:
-        """G and its critic. While E still learns, a whitened prior has not moved from G's own coordinates."""
+        """G and its critic. Their coordinates are those of the latents until `start_prior` whitens them."""
         inner = self.prior.prior if isinstance(self.prior, Whitened) else self.prior
         assert isinstance(inner, Generator)
         return inner
@@ -121,7 +123,7 @@ class FlexAE(Autoencoder):
         autoencoder = [*self.encoder.parameters(), *self.decoder.parameters()]
         return {
             "autoencoder": adam(autoencoder, rates["autoencoder"]),
-            "critic": adam(self.generator.critic_parameters(), rates["critic"], BETAS),
+            "critic": adam(self.generator.critic.parameters(), rates["critic"], BETAS),
             "generator": adam(self.generator.generator_parameters(), rates["generator"], BETAS),
             "encoder": adam(self.encoder.parameters(), rates["encoder"], BETAS),
         }
@@ -138,7 +140,7 @@ class FlexAE(Autoencoder):
         return "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
 
     def _match(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
-        """Bring G and E closer to each other, on the images and the noise of the last critic update."""
+        """Update G and E to shorten the distance, on the images and the noise of the last critic update."""
         generator = self.generator
         yield "generator", generator.generator_terms(noise)
         generator.update_average()

@@ -16,20 +16,24 @@ from training.priors.mixture import Mixture
 
 
 class RAE(Autoencoder):
-    """An encoder and a decoder that only reconstruct, small latents, and a decoder kept smooth by a penalty.
+    """A deterministic auto-encoder; one penalty keeps its latents small, another keeps its decoder smooth.
 
-    https://arxiv.org/abs/1903.12436. The prior is fitted to the latents of the training images when the auto-encoder
-    is finished. With every penalty at 0 the model is the plain auto-encoder, AE + GMM of the paper's tables.
+    https://arxiv.org/abs/1903.12436. The prior is fitted to the latents of the training images when the
+    auto-encoder is finished. With every penalty at 0 the model is the plain auto-encoder (AE + GMM). The
+    penalties may be combined. RAE-SN, with spectral norm, is not available.
 
-    The losses have the scale of the authors' code: means over pixels and over latent dimensions. The networks are
-    FlexAE's, as are their batch norms.
+    The losses have the scale of the authors' code: means over pixels and over latent dimensions. The defaults are the
+    published weights of RAE-L2 on MNIST. Ours: the networks are FlexAE's with its batch norm, and the learning rate
+    is constant, where the authors reduce it when the error no longer falls.
 
     Args:
         latent_dim: Dimensions m of the latent space.
-        latent_penalty: β, the weight of the mean of z², which keeps the latents small.
-        weight_penalty: λ of RAE-L2, the weight of the sum of the decoder's squared weights, biases apart.
+        latent_penalty: β, the weight of the mean of z². Higher values make the latents smaller.
+        weight_penalty: λ of RAE-L2, the weight of the sum of the decoder's squared weights, without biases and batch
+            norm.
         gradient_penalty: λ of RAE-GP, the weight of the mean of (∂ Σ x̂² / ∂z)².
-        components: Gaussians of the prior. More follow the latents more closely, down to single training images.
+        components: Number of Gaussians of the prior. More match the latents more closely; with too many, a Gaussian
+            describes single training images.
         filters: Channels of the first convolution; the second has twice as many.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.

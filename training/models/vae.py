@@ -1,4 +1,4 @@
-"""VAE: the variational auto-encoder, with three likelihoods, and β-VAE by a weight of its KL term."""
+"""VAE: the variational auto-encoder with one of three likelihoods; with a weight on the KL term it is the β-VAE."""
 
 from __future__ import annotations
 
@@ -17,25 +17,27 @@ from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
 
 Likelihood = Literal["cross-entropy", "fixed-variance", "learned-variance"]
-_LEAST_GAMMA: Final = 1e-3  # a quarter of a grey level: a smaller deviation would describe the rounding of pixels
+_LEAST_GAMMA: Final = 1e-3  # a quarter of a grey level: a smaller γ would describe the rounding of pixels
 
 
 class VAE(Autoencoder):
-    """An encoder that gives each image a Gaussian of latents, kept close to the prior N(0, I).
+    """The encoder gives each image a Gaussian over latents; the KL divergence keeps it close to the prior N(0, I).
 
-    https://arxiv.org/abs/1312.6114; β: Higgins et al., ICLR 2017; learned variance: https://arxiv.org/abs/1903.05789.
-    The loss is the negative log-likelihood of an image, summed over its pixels, plus β times the KL divergence of its
-    Gaussian from the prior. The encoder's output is [B, 2m]: the means and the log-variances. `encode` returns the
-    means; a critic or a fitted prior sees samples.
+    https://arxiv.org/abs/1312.6114, equation 10. β-VAE: Higgins et al., ICLR 2017. Learned variance:
+    https://arxiv.org/abs/1903.05789. The loss is the negative log-likelihood of an image, summed over its pixels,
+    plus β times the KL divergence of its Gaussian from the prior, with one sample of the Gaussian for each image. The
+    encoder's output is [B, 2m]: the means and the log-variances. `encode` returns the means; `latents` draws samples.
 
-    Where the sources are silent: the networks are FlexAE's, and the optimiser is Adam with a rate of 1e-3.
+    Where the sources are silent: the networks are FlexAE's with its batch norm, the optimiser is Adam with a constant
+    learning rate of 1e-3, and a learned γ is kept at 0.001 or more.
 
     Args:
         latent_dim: Dimensions m of the latent space.
-        likelihood: Model of a pixel: "cross-entropy" (Bernoulli), "fixed-variance" (Gaussian with γ = 1, which
-            uses almost no latent dimension on small images) or "learned-variance" (Gaussian with one learned γ).
-        beta: Weight of the KL term; 1 is the VAE. Higher values make generated images more like the training images
-            on average, and reconstructions blurrier.
+        likelihood: Distribution of a pixel: "cross-entropy" (Bernoulli), "fixed-variance" (Gaussian with standard
+            deviation γ = 1; on small images the KL term then closes almost every dimension) or "learned-variance"
+            (Gaussian with one learned γ).
+        beta: Weight of the KL term; 1 is the VAE. Higher values bring the latents closer to the prior and make
+            reconstructions blurrier.
         filters: Channels of the first convolution; the second has twice as many.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate.
@@ -61,7 +63,7 @@ class VAE(Autoencoder):
         self.lr = lr
         if likelihood == "learned-variance":
             self.log_gamma = nn.Parameter(torch.zeros(()))
-            self.largest_term = math.inf  # with a small γ, large terms are right
+            self.largest_term = math.inf  # with a small γ, a large loss is no divergence
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return {"autoencoder": adam(self.parameters(), self.lr)}
@@ -77,6 +79,9 @@ class VAE(Autoencoder):
                 "kl": self.beta * gaussian_kl(*rows.chunk(2, dim=1)),
             },
         )
+        if self.likelihood == "learned-variance":
+            with torch.no_grad():
+                self.log_gamma.clamp_(min=math.log(_LEAST_GAMMA))
 
     def rows(self, x: Tensor) -> Tensor:
         """Return means and log-variances, [B, 2m]."""
@@ -92,12 +97,8 @@ class VAE(Autoencoder):
         return self.rows(x).chunk(2, dim=1)[0]
 
     def diagnostics(self) -> dict[str, float]:
-        """Return γ, where it is learned: the deviation of a pixel from its reconstruction, in [0, 1]."""
-        return {"gamma": self._gamma.item()} if self.likelihood == "learned-variance" else {}
-
-    @property
-    def _gamma(self) -> Tensor:
-        return self.log_gamma.exp().clamp(min=_LEAST_GAMMA)
+        """Return γ if it is learned: the standard deviation of a pixel, on the scale of [0, 1]."""
+        return {"gamma": self.log_gamma.exp().item()} if self.likelihood == "learned-variance" else {}
 
     def _negative_log_likelihood(self, reconstruction: Tensor, x: Tensor) -> Tensor:
         match self.likelihood:
@@ -106,4 +107,4 @@ class VAE(Autoencoder):
             case "fixed-variance":
                 return sum_squared_error(reconstruction, x) / 2.0
             case "learned-variance":
-                return gaussian_nll(reconstruction, x, self.log_gamma.clamp(min=math.log(_LEAST_GAMMA)))
+                return gaussian_nll(reconstruction, x, self.log_gamma)

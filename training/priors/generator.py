@@ -1,4 +1,4 @@
-"""P-GEN, the prior of FlexAE: a network from noise to latents, trained against a critic."""
+"""The prior of FlexAE (P-GEN in the paper): a network from noise to latents, trained against a critic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from training.optimizers import Update, adam
 from training.priors.base import Prior
 from training.priors.wrappers import Averaged
 
-BETAS: Final = (0.0, 0.9)  # Adam's, for everything that plays against a critic with a gradient penalty
+BETAS: Final = (0.0, 0.9)  # Adam's β₁ and β₂ for the critic and for what is trained against it
 
 
 class Generator(Prior):
@@ -32,8 +32,8 @@ class Generator(Prior):
         critic_hidden: Width of the critic's hidden layers.
         critic_layers: Number of the critic's hidden layers.
         average: Decay of the moving average of G's weights that evaluation uses; 0 for none.
-        residual: Whether latents are noise + G(noise), so that the prior starts near N(0, I), and begins anew, at
-            exactly N(0, I), with the further steps.
+        residual: Whether latents are noise + G(noise). The prior then starts near N(0, I), and the further steps
+            start from exactly N(0, I).
         critic_steps: Critic steps for each further step of G.
         penalty: Weight of the gradient penalty in the further steps.
         generator_lr: Adam's learning rate of G in the further steps.
@@ -63,10 +63,8 @@ class Generator(Prior):
     ) -> None:
         super().__init__(latent_dim, ["gaussian"] * noise_dim)
         if noise_dim < latent_dim:
-            raise InvalidInput(
-                "noise_dim",
-                f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}",
-            )
+            problem = f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}"
+            raise InvalidInput("noise_dim", problem)
         network = mlp(noise_dim, latent_dim, hidden, layers)
         self.network = Averaged(network, average) if average else network
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
@@ -81,7 +79,7 @@ class Generator(Prior):
 
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
-        """Begin anew at N(0, I) with a fresh critic where the prior is residual; otherwise keep what was learned."""
+        """Restart at N(0, I) with a fresh critic if the prior is residual; otherwise keep what was learned."""
         if not self.residual:
             return
         for parameter in self._trained_network[-1].parameters():
@@ -91,8 +89,11 @@ class Generator(Prior):
         glorot(self.critic)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parameters = {"prior_critic": self.critic_parameters(), "prior_generator": self.generator_parameters()}
-        return {name: adam(parameters[name], lr, BETAS) for name, lr in self.learning_rates.items()}
+        rates = self.learning_rates
+        return {
+            "prior_critic": adam(self.critic.parameters(), rates["prior_critic"], BETAS),
+            "prior_generator": adam(self.generator_parameters(), rates["prior_generator"], BETAS),
+        }
 
     def updates(self, latents: Iterator[Tensor], progress: float) -> Iterator[Update]:
         for _ in range(self.critic_steps):
@@ -106,8 +107,8 @@ class Generator(Prior):
         """Return the critic's loss: the negative Wasserstein-1 distance, and the gradient penalty.
 
         Args:
-            real: Latents [B, latent_dim] of images, which the critic scores high.
-            noise: Noise [B, noise_dim], from which G makes what the critic scores low.
+            real: Latents of images [B, latent_dim], which the critic learns to score high.
+            noise: Noise [B, noise_dim]; the critic learns to score G's samples of it low.
             penalty: Weight of the gradient penalty.
         """
         fake = self(noise).detach()
@@ -117,7 +118,7 @@ class Generator(Prior):
         }
 
     def generator_terms(self, noise: Tensor) -> dict[str, Tensor]:
-        """Return the loss by which G raises the critic's score of its samples."""
+        """Return the loss of G: the negative mean score of G's samples."""
         return {"adversarial": -self.critic(self(noise)).mean()}
 
     def update_average(self) -> None:
@@ -128,10 +129,6 @@ class Generator(Prior):
     def generator_parameters(self) -> list[Tensor]:
         """Return the trained parameters of G."""
         return list(self._trained_network.parameters())
-
-    def critic_parameters(self) -> list[Tensor]:
-        """Return the parameters of the critic."""
-        return list(self.critic.parameters())
 
     @property
     def _trained_network(self) -> nn.Sequential:

@@ -12,20 +12,22 @@ from torch import Tensor
 from rae_serve.errors import InvalidInput
 from training.priors.base import Prior, Role
 
-_MAX_BOUND = 7.0  # noise stays within ±6.4, so a bound here is never or always passed
+_MAX_BOUND = 7.0  # noise stays within ±6.4, so −7 is always below it and 7 never
 
 
 class Mixture(Prior):
     """A mixture of Gaussians with full covariances, fitted by expectation-maximisation.
 
-    https://arxiv.org/abs/1903.12436 uses 10 components. The first noise column chooses the component k: the number of
-    bounds Φ⁻¹(w₁ + … + w_j) below its value, so that each component has its weight. Comparing with constants gives
-    the same component on every ONNX runtime. The other columns n give the latent μ_k + L_k·n, with L_k the Cholesky
-    factor of the component's covariance. Before the fit, every component is N(0, I).
+    RAE uses 10 components (https://arxiv.org/abs/1903.12436). The first noise column chooses the component: its
+    number k is the number of bounds Φ⁻¹(w₁ + … + w_j) below the column's value, so component k is chosen with
+    probability w_k. Comparisons with constants give the same component on every ONNX runtime. The other columns n
+    give the latent μ_k + L_k·n, where L_k is the Cholesky factor of the component's covariance. Before the fit, every
+    component is N(0, I).
 
     Args:
         latent_dim: Dimensions m of a latent.
-        components: Number of components. More follow the latents more closely, down to single training images.
+        components: Number of components. More match the latents more closely; with too many, a component describes
+            single training images.
     """
 
     bounds: Tensor
@@ -53,7 +55,7 @@ class Mixture(Prior):
 
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
-        """Fit the mixture to latents [N, latent_dim], from k-means clusters that torch's random generator seeds.
+        """Fit the mixture to latents [N, latent_dim]. EM starts from k-means, seeded by torch's random generator.
 
         Raises:
             InvalidInput: There are fewer latents than components.
@@ -61,7 +63,7 @@ class Mixture(Prior):
         if len(latents) < self.components:
             raise InvalidInput("components", f"must be at most {len(latents)}, the number of images")
         rows = latents.double().cpu().numpy()
-        # EM adds a constant to every variance; on standardised latents it is small beside each of them.
+        # EM adds a constant to every variance. On standardised latents, every variance is much larger than it.
         centre, spread = rows.mean(axis=0), rows.std(axis=0).clip(min=1e-6)
         fit = GaussianMixture(self.components, random_state=int(torch.randint(2**31 - 1, ())))
         fit.fit((rows - centre) / spread)
@@ -72,6 +74,6 @@ class Mixture(Prior):
 
 
 def _bounds(weights: npt.NDArray[np.float64]) -> Tensor:
-    """Return the K − 1 values, float32, at which a standard normal passes from one component to the next."""
+    """Return the K − 1 bounds, float32, between the components: quantiles of N(0, 1) at the cumulative weights."""
     cumulative = np.cumsum(weights, dtype=np.float64)[:-1] / np.sum(weights, dtype=np.float64)
     return torch.from_numpy(norm.ppf(cumulative).clip(-_MAX_BOUND, _MAX_BOUND).astype(np.float32))

@@ -129,9 +129,6 @@ def test_the_mask_minimises_what_the_schedule_says():
 def test_the_mask_pulls_the_critics_scores_apart_by_one():
     apart = model()
     for distance in (-1.0, 0.0, 1.0, 2.0):
-        with torch.no_grad():
-            for weight in apart.critic.parameters():
-                weight.zero_()
         scores = iter((torch.full((32, 1), distance), torch.zeros(32, 1)))  # of codes, then of the prior
         apart.critic.forward = lambda _, scores=scores: next(scores)
         assert apart._mask_terms(next(batches()), 0.0)["adversarial"].item() == (1.0 - distance) ** 2

@@ -51,7 +51,7 @@ def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> Flex
     """
     torch.manual_seed(0)
     recipe = check(flat(run.recipe) | {"average": 0.999, "prior_steps": updates} | keys)
-    height, width, channels = run.preprocessing.shape
+    height, width, channels = run.data.preprocessing.shape
     model, (trained, _) = recipe.build((channels, height, width)), run.load()
     assert isinstance(model, FlexAE)
     assert isinstance(trained, FlexAE)

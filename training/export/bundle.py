@@ -68,7 +68,7 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
             "recipe": run.recipe.name,
             "parameters": run.recipe.parameters,
         },
-        "image": run.preprocessing.model_dump(),
+        "image": run.data.preprocessing.model_dump(),
         "latent": _latent_facts(codes, exportable),
         "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
         "training": run.training_facts(state),

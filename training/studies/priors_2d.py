@@ -12,10 +12,11 @@ from typing import Any, Final
 from matplotlib.figure import Figure
 
 from rae_serve import noise
+from rae_serve.arrays import Latents
 from rae_serve.images import encode, grid
+from training.evaluation import subject as subjects
 from training.evaluation.held_out import spaced
 from training.evaluation.metrics.distances import frechet_distance, precision_recall
-from training.evaluation.subject import Codes, RunSubject
 from training.studies.study import Study, recipe
 
 # In two dimensions one critic step per prior step is too few: the prior stays a blot in the middle of the codes. With
@@ -49,7 +50,7 @@ def run(study: Study) -> None:
     base, settings = ("flexae-digits", QUICK) if study.quick else ("flexae-mnist-small", SETTINGS)
     chosen = recipe(base, settings)
     dataset = study.dataset(chosen, None if study.quick else _IMAGES)
-    subject = RunSubject(study.trained("flexae-2d", chosen, dataset), study.device)
+    subject = subjects.of_run(study.trained("flexae-2d", chosen, dataset), study.device)
     codes = subject.encode(dataset.images[spaced(dataset.train, _CODES)])
     priors = {"fixed": _fixed(codes), "learned": subject.latents(len(codes), 0)}
     rows = [{"prior": name, **_compared(latents, codes)} for name, latents in priors.items()]
@@ -67,13 +68,13 @@ def run(study: Study) -> None:
     )
 
 
-def _fixed(codes: Codes) -> Codes:
+def _fixed(codes: Latents) -> Latents:
     """Draw N(0, I) from the noise of seed 0, with the means and standard deviations of the codes."""
-    fixed: Codes = noise.normals(0, 0, *codes.shape) * codes.std(axis=0) + codes.mean(axis=0)
+    fixed: Latents = noise.normals(0, 0, *codes.shape) * codes.std(axis=0) + codes.mean(axis=0)
     return fixed
 
 
-def _compared(latents: Codes, codes: Codes) -> dict[str, Any]:
+def _compared(latents: Latents, codes: Latents) -> dict[str, Any]:
     """Return improved precision and recall and the Fréchet distance, computed on the latents themselves."""
     return {
         **precision_recall(latents, codes)._asdict(),
@@ -81,7 +82,7 @@ def _compared(latents: Codes, codes: Codes) -> dict[str, Any]:
     }
 
 
-def _figure(codes: Codes, priors: dict[str, Codes]) -> Figure:
+def _figure(codes: Latents, priors: dict[str, Latents]) -> Figure:
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for axes, (name, latents) in zip(panels, priors.items(), strict=True):

@@ -7,14 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
-from rae_serve.arrays import Pixels
+from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import InvalidInput
 from training.data import sources
+from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import Extractor, extract, load_extractor
 from training.evaluation.metrics.distances import Features, frechet_distance
 from training.evaluation.metrics.latents import normalised_absolute_correlation
 from training.evaluation.metrics.pixels import mse
-from training.evaluation.subject import Codes, RunSubject
+from training.evaluation.subject import Subject
 from training.models.maskaae import MaskAAE
 from training.runs import Run
 from training.studies.study import Study, recipe
@@ -110,7 +111,7 @@ class Twin:
         return cast(MaskAAE, self.run.load()[0])
 
     @cached_property
-    def codes(self) -> Codes:
+    def codes(self) -> Latents:
         """The codes of the test images before the mask, [N, m]."""
         return self._subject.encode(self.twins.test_images)
 
@@ -128,5 +129,5 @@ class Twin:
         }
 
     @cached_property
-    def _subject(self) -> RunSubject:
-        return RunSubject(self.run, self.twins.study.device)
+    def _subject(self) -> Subject:
+        return subjects.of_run(self.run, self.twins.study.device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -16,6 +15,7 @@ from torch.nn.functional import interpolate
 from rae_serve import files
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.images import encode_npy
 from training.data import sources
 from training.data.batches import to_tensor
 from training.data.dataset import digest
@@ -129,7 +129,9 @@ def load_extractor(name: ExtractorName, device: torch.device, weights: Path | No
     return EXTRACTORS[name](device, weights)
 
 
-def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None] = lambda _: None) -> Features:
+def extract(
+    extractor: Extractor, images: Pixels, progress: Callable[[int, int], object] = lambda done, total: None
+) -> Features:
     """Return the features of images, from the cache where they are there.
 
     Each piece of 1,000 images is kept in the cache by the digests of its pixels and of the weights. So an interrupted
@@ -138,7 +140,7 @@ def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None
     Args:
         extractor: What computes the features.
         images: uint8 [N, H, W, C].
-        progress: Called after each piece with the number of its images.
+        progress: Called after each piece with the number of images done and of all images.
     """
     parts = []
     for start in range(0, len(images), CHUNK):
@@ -147,12 +149,10 @@ def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None
         part = _read(cached, len(piece))
         if part is None:
             part = np.concatenate([extractor(piece[i : i + _BATCH]) for i in range(0, len(piece), _BATCH)])
-            buffer = io.BytesIO()
-            np.save(buffer, part, allow_pickle=False)
             cached.parent.mkdir(parents=True, exist_ok=True)
-            files.write(cached, buffer.getvalue())
+            files.write(cached, encode_npy(part))
         parts.append(part)
-        progress(len(piece))
+        progress(start + len(piece), len(images))
     return np.concatenate(parts)
 
 

@@ -1,4 +1,4 @@
-"""How a training shows its progress, and how it is interrupted."""
+"""Show the progress of a training, and let Ctrl-C stop it without loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFRESH_SECONDS = 0.2
 
 def fit(trainer: Trainer, console: Console) -> None:
     """Train to the end and show a progress line. Ctrl-C and SIGTERM save a checkpoint and raise Interrupted."""
-    # The handler puts the usual one back, so that a second Ctrl-C ends the process at once.
+    # `stop` restores the usual handler, so that a second Ctrl-C ends the process at once.
     usual: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _: object) -> None:
@@ -74,7 +74,7 @@ class ProgressLine:
         self._progress.stop()
 
     def report(self, terms: Mapping[str, float]) -> None:
-        """Show a step's loss terms, a few times a second at most."""
+        """Show the loss terms of a step; called more often than five times a second, skip some steps."""
         now = time.monotonic()
         if now - self._shown_at < _REFRESH_SECONDS:
             return

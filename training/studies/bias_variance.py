@@ -1,8 +1,8 @@
 """Bias and variance against the capacity of the prior, on few training images (Table 5 of the talk).
 
-A prior that is too small cannot match the codes. A prior that is too large matches accidents of the few training
-images, or cannot be trained on them. The study trains the same auto-encoder with six priors on 2,000 images of MNIST,
-and measures the Fréchet distances of reconstructed and of generated images to the test images.
+A prior that is too small cannot match the latents of images. A prior that is too large matches accidents of the few
+training images, or cannot be trained on them. The study trains the same auto-encoder with six priors on 2,000 images
+of MNIST, and measures the Fréchet distances of reconstructed and of generated images to the test images.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def run(study: Study) -> None:
         images = _QUICK_IMAGES if study.quick else IMAGES
         trained = study.trained(f"prior-{layers}x{hidden}", chosen, study.dataset(chosen, images))
         rows.append({"layers": layers, "hidden": hidden, **_measured(trained, study, test, extractor)})
-        study.write_rows("bias-variance", rows)  # after each model, so that there is something to look at
+        study.write_rows("bias-variance", rows)  # after each model, to show results early
     study.write_figure("bias-variance", _figure(rows, extractor.label))
     best = min(rows, key=lambda row: float(row["generation"]))
     study.write_page(

@@ -33,7 +33,7 @@ QUICK: Final = (("steps", 1500),)
 
 @dataclass(frozen=True)
 class Twins:
-    """Runs of both systems on one data set of RECIPES. Studies with the same folder share the runs."""
+    """The runs of both systems on one data set of RECIPES. Studies with the same folder share the runs."""
 
     study: Study
     data_name: str
@@ -111,8 +111,8 @@ class Twin:
         return cast(MaskAAE, self.run.load()[0])
 
     @cached_property
-    def codes(self) -> Latents:
-        """The codes of the test images before the mask, [N, m]."""
+    def latents(self) -> Latents:
+        """The latents of the test images before the mask, [N, m]."""
         return self._subject.encode(self.twins.test_images)
 
     def row(self) -> dict[str, Any]:
@@ -123,9 +123,9 @@ class Twin:
             "system": SYSTEMS[self.system],
             "m": len(self.model.mask),
             "active": len(self.model.active),
-            "reconstruction_mse": float(mse(subject.decode(self.codes), test).mean()),
+            "reconstruction_mse": float(mse(subject.decode(self.latents), test).mean()),
             "generation_distance": self.twins.distance(generated),
-            "nac": normalised_absolute_correlation(self.codes[:, self.model.active]),
+            "nac": normalised_absolute_correlation(self.latents[:, self.model.active]),
         }
 
     @cached_property

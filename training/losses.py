@@ -77,8 +77,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     between = (fake + mix * (real - fake)).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    norms: Tensor = gradient.flatten(1).norm(dim=1)
-    return (norms - 1.0).square().mean()
+    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
 
 
 def critic_terms(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, penalty: float) -> dict[str, Tensor]:

@@ -52,16 +52,14 @@ class ProgressLine:
 
     def __init__(self, trainer: Trainer, console: Console) -> None:
         self._trainer = trainer
-        self._progress = Progress(
+        columns = (
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=18)),
             BarColumn(bar_width=12),
             TextColumn("{task.percentage:3.0f}%  {task.fields[left]} left", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[terms]}", table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")),
-            console=console,
-            expand=True,
-            disable=not console.is_terminal,
         )
+        self._progress = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=1.0, rate="", left="", terms="")
         self._stage = -1
         self._shown_at = 0.0

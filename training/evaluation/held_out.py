@@ -51,11 +51,9 @@ def load(subject: Subject, source: str | None) -> Images:
     shape = subject.preprocessing.model_dump()
     everything = dataset.load(source, data_name, shape=shape)
     if len(everything.train) < subject.training.images:
-        raise InvalidInput(
-            "data",
-            f"{source} has {len(everything.train):,} images, but {subject.name} was trained on "
-            f"{subject.training.images:,}; give --data the data set that it was trained on",
-        )
+        counts = f"{source} has {len(everything.train):,} images, but {subject.name} was trained on"
+        remedy = "give --data the data set that it was trained on"
+        raise InvalidInput("data", f"{counts} {subject.training.images:,}; {remedy}")
     held = len(everything.train) - subject.training.images
     chosen = everything.holding_out(held)
     same = chosen.digest() == subject.training.data_digest

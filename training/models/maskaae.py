@@ -127,22 +127,16 @@ class MaskAAE(Autoencoder):
         return torch.nonzero(self.mask >= ACTIVE).flatten().tolist()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parameters = {
-            "autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()],
-            "critic": self.critic.parameters(),
-            "encoder": self.encoder.parameters(),
-            "mask": [self.depth],
+        rates = self.learning_rates
+        autoencoder = [*self.encoder.parameters(), *self.decoder.parameters()]
+        optimizers: dict[str, torch.optim.Optimizer] = {
+            "autoencoder": TensorFlowRMSprop(autoencoder, rates["autoencoder"], weight_decay=self.weight_decay),
+            "critic": TensorFlowRMSprop(self.critic.parameters(), rates["critic"]),
+            "encoder": TensorFlowRMSprop(self.encoder.parameters(), rates["encoder"]),
         }
-        if not self.masked:
-            del parameters["mask"]
-        return {
-            name: TensorFlowRMSprop(
-                parameters[name],
-                lr=self.learning_rates[name],
-                weight_decay=self.weight_decay if name == "autoencoder" else 0.0,
-            )
-            for name in parameters
-        }
+        if self.masked:
+            optimizers["mask"] = TensorFlowRMSprop([self.depth], rates["mask"])
+        return optimizers
 
     def rate(self, optimizer: str, progress: float) -> float:
         """Return 1, and from 5R on a fifth for the auto-encoder and the mask.

@@ -70,8 +70,7 @@ def run(study: Study) -> None:
 
 def _fixed(encoded: Latents) -> Latents:
     """Sample N(0, I) by the noise of seed 0, moved and scaled to the mean and standard deviation of `encoded`."""
-    fixed: Latents = noise.normals(0, 0, *encoded.shape) * encoded.std(axis=0) + encoded.mean(axis=0)
-    return fixed
+    return noise.normals(0, 0, *encoded.shape) * encoded.std(axis=0) + encoded.mean(axis=0)
 
 
 def _compared(sampled: Latents, encoded: Latents) -> dict[str, Any]:

@@ -73,8 +73,7 @@ class Cifar10Extractor:
         size = tuple(min(max(side, SIDE), _LARGEST) for side in x.shape[2:])
         if size != x.shape[2:]:
             x = interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-        features: Features = self._network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy()
-        return features
+        return self._network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy()
 
 
 class InceptionExtractor:
@@ -104,8 +103,7 @@ class InceptionExtractor:
     @torch.no_grad()
     def __call__(self, images: Pixels) -> Features:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
-        features: Tensor = self._network(_three_channels(x))[0]
-        return features.cpu().numpy()
+        return self._network(_three_channels(x))[0].cpu().numpy()
 
 
 # A new extractor needs an entry here, its name in ExtractorName, and in the --network option of `rae-serve evaluate`.
@@ -158,7 +156,7 @@ def extract(
 
 def _read(path: Path, rows: int) -> Features | None:
     try:
-        loaded: Features = np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # missing or damaged: computed again
         return None
     return loaded if len(loaded) == rows else None
@@ -177,11 +175,10 @@ def _fetched_inception() -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=_INCEPTION_SHA256, progress=False)
         except (OSError, RuntimeError) as error:
-            raise InvalidInput(
-                "--network",
-                f"the weights of inception are not at {path} and cannot be fetched ({error}); give {_INCEPTION_FILE} "
-                "of torch-fidelity's release 0.2.0 by --weights, or use --network cifar10, which needs no download",
-            ) from None
+            problem = f"the weights of inception are not at {path} and cannot be fetched ({error})"
+            remedy = f"give {_INCEPTION_FILE} of torch-fidelity's release 0.2.0 by --weights"
+            other = "or use --network cifar10, which needs no download"
+            raise InvalidInput("--network", f"{problem}; {remedy}, {other}") from None
     return path
 
 

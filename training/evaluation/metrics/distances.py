@@ -144,5 +144,4 @@ def _mmd2(x: Features, y: Features) -> float:
 
 def _cubic(x: Features, y: Features) -> Float64:
     kernel = (x.astype(np.float64) @ y.T.astype(np.float64)) / x.shape[1] + 1.0
-    cubed: Float64 = kernel * kernel * kernel
-    return cubed
+    return kernel * kernel * kernel

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 Features = npt.NDArray[np.floating[Any]]
 Float64 = npt.NDArray[np.float64]
 
-_CHUNK_MIB: Final = 64  # of a distance matrix that is held at once
+_CHUNK_MIB: Final = 64  # the most of a distance matrix that is in memory at once
 
 
 class KernelDistance(NamedTuple):

@@ -28,11 +28,11 @@ from torch import Tensor
 from benchmarks.mnist_classifier import mnist
 from rae_serve.preprocessing import Preprocessing
 from training import recipe as recipes
-from training.autoencoder import Update
 from training.data.batches import to_tensor
 from training.data.dataset import Dataset
 from training.losses import sum_squared_error
 from training.models.flexae import FlexAE
+from training.optimizers import Update
 from training.trainer import Interrupted, Trainer
 
 BATCH = 128

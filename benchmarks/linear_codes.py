@@ -1,4 +1,4 @@
-"""Measure how much the best linear codes of m dimensions lose on a folder of images.
+"""Measure how much the best linear codes of m dimensions, principal components, lose on a folder of images.
 
     python -m benchmarks.linear_codes path/to/images --side 64
 

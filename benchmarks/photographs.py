@@ -35,9 +35,9 @@ from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
 from training.data import dataset as data
 from training.data.batches import to_pixels, to_tensor
+from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance
-from training.evaluation.subject import RunSubject
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
 
@@ -127,7 +127,7 @@ if __name__ == "__main__":
     given = arguments.parse_args()
     run, ours = start(given.photographs, given.minutes, given.out)
     dataset = load_data(run.recipe, run.source)
-    test = np.asarray(data.load(given.test, "folder", shape=run.preprocessing.model_dump()).images)
+    test = np.asarray(data.load(given.test, "folder", shape=run.data.preprocessing.model_dump()).images)
     train = np.asarray(dataset.images[dataset.train])
     extractor = load_extractor("cifar10", CPU)
     reference = extract(extractor, test)
@@ -140,7 +140,7 @@ if __name__ == "__main__":
     generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)
     if ours.wait() != 0:
         sys.exit("our training failed")
-    subject = RunSubject(run, CPU)
+    subject = subjects.of_run(run, CPU)
     show("training images", train[: len(test)])
     show("ours generated", subject.decode(subject.latents(len(test), 0)))
     show("ours reconstructed", subject.decode(subject.encode(test)))

@@ -36,22 +36,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "3 critic steps": {"prior_critic_steps": 3},
     "penalty 10": {"prior_penalty": 10.0},
     "critic as fast as generator": {"prior_critic_lr": 5e-4},
-    "whitened, from the Gaussian of the codes": {"prior_whitened": True},
+    "whitened, from the Gaussian of the latents": {"prior_whitened": True},
 }
 
 
-def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> FlexAE:
+def refine(run: Run, latents: Latents, keys: dict[str, Any], updates: int) -> FlexAE:
     """Train the prior of a run further, and return the model.
 
     Args:
         run: A run that ended with its joint training.
-        codes: The latents of the training images, float32 [N, m].
+        latents: The latents of the training images, float32 [N, m].
         keys: Recipe keys that replace those of the run.
         updates: The number of further steps.
     """
     torch.manual_seed(0)
     recipe = check(flat(run.recipe) | {"average": 0.999, "prior_steps": updates} | keys)
-    height, width, channels = run.preprocessing.shape
+    height, width, channels = run.data.preprocessing.shape
     model, (trained, _) = recipe.build((channels, height, width)), run.load()
     assert isinstance(model, FlexAE)
     assert isinstance(trained, FlexAE)
@@ -63,9 +63,9 @@ def refine(run: Run, codes: Latents, keys: dict[str, Any], updates: int) -> Flex
         pairs = zip(model.generator.generator_parameters(), trained.generator.generator_parameters(), strict=True)
         for parameter, value in pairs:
             parameter.copy_(value)
-    model.prior.start(torch.from_numpy(codes))
+    model.prior.start(torch.from_numpy(latents))
     optimizers = model.train().prior.optimizers()
-    batches = Batches(codes, np.arange(len(codes)), recipe.prior_batch_size, 0, CPU)
+    batches = Batches(latents, np.arange(len(latents)), recipe.prior_batch_size, 0, CPU)
     for step in range(updates):
         for name, terms in model.prior.updates(batches, step / updates):
             descend(optimizers[name], terms)
@@ -89,10 +89,10 @@ if __name__ == "__main__":
         print(f"{name:40} FD {distance:6.2f}   top probability {top:.3f}   {seconds:4.0f} s", flush=True)
 
     trained = Inference(joint.load()[0], CPU)
-    codes = trained.encode(train_images)
+    latents = trained.encode(train_images)
     show("joint training alone", trained.sample(COUNT), 0.0)
     for name, keys in VARIANTS.items():
         began = time.perf_counter()
-        refined = refine(joint, codes, keys, given.updates)
+        refined = refine(joint, latents, keys, given.updates)
         show(name, Inference(refined, CPU).sample(COUNT), time.perf_counter() - began)
     show("reconstructed training images", trained.reconstruct(train_images[:COUNT]), 0.0)

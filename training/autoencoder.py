@@ -1,4 +1,4 @@
-"""The base of all models: an encoder, a decoder and a prior, and the order in which losses are minimised."""
+"""The base class of all models: an encoder, a decoder, a prior, and the updates that train them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Exportable:
 
     Attributes:
         model: The model, which may have fewer latent dimensions than it was trained with.
-        active: The trained dimensions that are left, in their order.
-        mask: α of every trained dimension, from 0 to 1; None for a model without a mask.
+        active: The trained dimensions that the model keeps, in their order.
+        mask: α of every trained dimension, from 0 to 1; None for a system without a mask.
     """
 
     model: Autoencoder
@@ -30,18 +30,18 @@ class Exportable:
 
 
 class Autoencoder(nn.Module):
-    """Base of the models. Images are [B, C, H, W] in [0, 1], latents [B, m].
+    """Base class of the models. Images are float [B, C, H, W] in [0, 1], latents float [B, m].
 
     A subclass's constructor takes the image shape and, by keyword, everything that a recipe may set: its signature is
-    the schema of the recipe, and the `Args:` section of its docstring explains the keys.
+    the schema of the recipe, and the `Args:` section of the class's docstring explains the keys.
 
-    Encoding has two steps, so that one contract serves deterministic and random encoders. `rows` is what the finished
-    encoder says about images, and is computed once for all training images; `latents` are latents that a prior must
-    match, and may be random. For a deterministic encoder both are the encoder's output. `encode` is the one latent
-    that stands for an image.
+    Three methods encode images. `encode` returns the one latent that stands for an image. `rows` returns the raw
+    output of the encoder, such as means and log-variances; when the auto-encoder is finished, it is computed once for
+    all training images. `latents` turns rows into the latents that a prior must match, and may draw them at random.
+    In a deterministic model, all three return the encoder's output.
     """
 
-    # A term of a loss beyond this means that the training diverges.
+    # The training has diverged if a term of a loss is not below this.
     largest_term: float = 1e8
 
     encoder: nn.Module
@@ -76,11 +76,11 @@ class Autoencoder(nn.Module):
         return self.prior.updates(map(self.latents, rows), progress)
 
     def rate(self, optimizer: str, progress: float) -> float:
-        """Return a factor on an optimiser's learning rate, for models that have a schedule of their own."""
+        """Return a factor on an optimiser's learning rate, for models that have their own schedule."""
         return 1.0
 
     def diagnostics(self) -> dict[str, Any]:
-        """Return what a model logs about itself beside its losses."""
+        """Return values to log beside the losses, such as the number of active dimensions."""
         return {}
 
     def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
@@ -88,16 +88,16 @@ class Autoencoder(nn.Module):
 
         Args:
             mean: Mean latent [m] of the training images.
-            prune: Whether to leave out dimensions that the model does not use, where it can tell.
+            prune: Whether to leave out the dimensions that a mask has closed.
         """
         return Exportable(self, list(range(self.prior.latent_dim)))
 
     def rows(self, x: Tensor) -> Tensor:
-        """Return what the encoder says about images, one row each; batch norm gathers its statistics here."""
+        """Return the encoder's raw output, one row per image. In training mode, batch norm records statistics."""
         return self.encode(x)
 
     def latents(self, rows: Tensor) -> Tensor:
-        """Return latents [B, m], a fresh sample where they are random, from the encoder's rows."""
+        """Return the latents [B, m] of rows that a prior must match; each call may draw them anew."""
         return rows
 
     def encode(self, x: Tensor) -> Tensor:
@@ -109,25 +109,35 @@ class Autoencoder(nn.Module):
         return self.decoder(latents)
 
     def codes(self, x: Tensor, *, gradient: bool = False) -> Tensor:
-        """Return latents of images without changing batch-norm statistics, which are the auto-encoder update's.
+        """Return latents of images as `latents(rows(x))` does, but record no batch-norm statistics.
 
-        In training, the batch's own statistics normalise as they do in the auto-encoder's update, so that a critic
-        judges the latents from which the decoder learns.
+        Only the auto-encoder's own update records them. In training, batch norm normalises by the batch here too, so
+        that a critic scores the same latents from which the decoder learns.
+
+        Args:
+            x: Images [B, C, H, W].
+            gradient: Whether the result has a gradient.
         """
         with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.encoder):
             return self.latents(self.rows(x))
 
     def images(self, latents: Tensor, *, gradient: bool = False) -> Tensor:
-        """Return the images of latents without changing batch-norm statistics, as `codes`."""
+        """Return the images of latents as `decode` does, but record no batch-norm statistics.
+
+        Args:
+            latents: Latents [B, m].
+            gradient: Whether the result has a gradient.
+        """
         with torch.set_grad_enabled(gradient), _unrecorded_statistics(self.decoder):
             return self.decode(latents)
 
 
 @contextmanager
 def _unrecorded_statistics(module: nn.Module) -> Iterator[None]:
+    """Make batch norms in training mode normalise by the batch and record no statistics, in this block."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
     for norm in norms:
-        norm.track_running_stats = False  # in training mode: normalise by the batch, record nothing
+        norm.track_running_stats = False
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What `rae-serve train` and `rae-serve recipes` do."""
+"""The command `rae-serve train`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from training.progress import fit
 from training.runs import Run, load_data
 from training.trainer import Interrupted, Trainer
 
-SKIPPED: Final = "skipped.txt"  # in the run's folder: the files that are no readable images
-WORSE: Final = 1.25  # a last held-out error of so many times the least is worth a word
+SKIPPED: Final = "skipped.txt"  # lists, in the run's folder, the files that are no readable images
+WORSE: Final = 1.25  # from this multiple of the least held-out error on, the user is told
 
 
 def train(
@@ -28,7 +28,7 @@ def train(
     device: str,
     resume: bool,
 ) -> None:
-    """Train a model in a run's folder.
+    """Train a model: start a run in a new folder, or continue the run of a folder.
 
     Args:
         recipe_name: A recipe's name, or a .toml file.
@@ -36,7 +36,7 @@ def train(
         source: Where the images are; the recipe's data set unless given.
         out: The run's folder; runs/RECIPE unless given.
         device: "auto", "cpu" or "cuda".
-        resume: Whether to go on with the run in that folder.
+        resume: Whether to continue the run in that folder.
     """
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
@@ -58,7 +58,7 @@ def train(
     try:
         fit(trainer, Console(stderr=True))
     except Interrupted:
-        print(f"stopped at step {trainer.state.step:,} and saved; go on by the same command with --resume")
+        print(f"stopped at step {trainer.state.step:,} and saved; continue by the same command with --resume")
         raise SystemExit(130) from None
     _print_outcome(trainer)
 

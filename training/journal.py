@@ -1,4 +1,4 @@
-"""What a run writes down for people: its metrics, and grids of its images."""
+"""What a run writes for people to read: metrics, and grids of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ METRICS: Final = "metrics.jsonl"
 class Journal:
     """The metrics of a run as JSON lines, its grids as PNG files, and both for TensorBoard.
 
-    The journal follows the checkpoints: a run that goes back to a checkpoint forgets the lines that came after it.
+    A run that goes back to a checkpoint deletes the lines that were written after it.
     """
 
     def __init__(self, run: Path) -> None:
@@ -32,7 +32,7 @@ class Journal:
 
     @property
     def bytes(self) -> int:
-        """How long the metrics are."""
+        """Length of the file of metrics."""
         return self._metrics.stat().st_size if self._metrics.exists() else 0
 
     def go_back(self, size: int) -> None:
@@ -45,12 +45,18 @@ class Journal:
 
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
-        """Write from `step` on to TensorBoard's files too, in this block."""
+        """In this block, write to TensorBoard's files too. They hide earlier values from `step` on."""
         with _quiet_threads(), SummaryWriter(str(self.run / "tensorboard"), purge_step=step) as self._board:
             yield
 
     def write(self, step: int, stage: str, values: Mapping[str, Any]) -> None:
-        """Add one line of metrics; TensorBoard gets those that are numbers."""
+        """Add one line of metrics; TensorBoard gets the values that are numbers.
+
+        Args:
+            step: Steps of all stages so far.
+            stage: Name of the stage.
+            values: The metrics by name, in JSON's types.
+        """
         for name, value in {"stage": stage, **values}.items():
             if self._board and isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)
@@ -58,7 +64,13 @@ class Journal:
             file.write(json.dumps({"step": step, "stage": stage, **values}) + "\n")
 
     def show(self, step: int, name: str, images: Pixels) -> None:
-        """Write a grid of images, uint8 [N, H, W, C], as {name}/step-{step}.png."""
+        """Write a grid of images as {name}/step-{step}.png.
+
+        Args:
+            step: Steps of all stages so far.
+            name: Name of the grid, and of its folder.
+            images: uint8 [N, H, W, C].
+        """
         grid = pictures.grid(images)
         path = self.run / name / f"step-{step:09d}.png"
         path.parent.mkdir(exist_ok=True)
@@ -74,7 +86,7 @@ def pairs(images: Pixels, others: Pixels) -> Pixels:
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Silence TensorBoard's own thread: on a full disk it would print a traceback beside our one clear error."""
+    """Silence the thread of TensorBoard, which on a full disk would print a traceback beside the run's own error."""
     usual = threading.excepthook
     threading.excepthook = lambda args: None if isinstance(args.exc_value, OSError) else usual(args)
     try:

@@ -1,4 +1,4 @@
-"""Losses as pure functions of images [B, C, H, W] in [0, 1] and latents [B, m]. Every loss is a scalar tensor."""
+"""Losses as pure functions of images [B, C, H, W] in [0, 1] or latents [B, m]. Every term is a scalar tensor."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def gaussian_nll(reconstruction: Tensor, x: Tensor, log_gamma: Tensor) -> Tensor
     Args:
         reconstruction: x̂, float [B, C, H, W].
         x: The images, float [B, C, H, W].
-        log_gamma: ln γ, a scalar. If it requires a gradient, the loss is least where γ² is the mean squared error.
+        log_gamma: ln γ, a scalar. The loss is least where γ² is the mean squared error.
     """
     pixels = x[0].numel()
     scaled_error = 0.5 * torch.exp(-2.0 * log_gamma) * sum_squared_error(reconstruction, x)
@@ -69,7 +69,7 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     Args:
         critic: C, a map from samples [B, ...] to scores whose row b depends on sample b alone.
         real: Samples of the data, float [B, ...].
-        fake: Samples of the generator, of the same shape.
+        fake: Samples of the generator, float [B, ...].
 
     Returns:
         A scalar that is differentiable with respect to the parameters of the critic.
@@ -77,15 +77,31 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     mix = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device)
     between = (fake + mix * (real - fake)).requires_grad_()
     (gradient,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
-    norms: Tensor = gradient.flatten(1).norm(dim=1)
-    return (norms - 1.0).square().mean()
+    return (gradient.flatten(1).norm(dim=1) - 1.0).square().mean()
+
+
+def critic_terms(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, penalty: float) -> dict[str, Tensor]:
+    """Return the loss of a Wasserstein critic: mean C(fake) − mean C(real), and the weighted gradient penalty.
+
+    https://arxiv.org/abs/1704.00028, equation 3. The critic learns to score `real` above `fake`.
+
+    Args:
+        critic: C, a map from samples [B, ...] to scores whose row b depends on sample b alone.
+        real: Samples, float [B, ...].
+        fake: Samples of the same shape.
+        penalty: Weight of the gradient penalty.
+    """
+    return {
+        "wasserstein": critic(fake).mean() - critic(real).mean(),
+        "penalty": penalty * gradient_penalty(critic, real, fake),
+    }
 
 
 def _cross_entropy(reconstruction: Tensor, x: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:
     """Return the cross-entropy of pixels; NaN if the reconstruction holds NaN.
 
-    torch's own function raises RuntimeError on NaN, and on CUDA the device is unusable afterwards. The trainer
-    recognises a diverged run by a loss of NaN.
+    On NaN, torch's own function raises RuntimeError, and on CUDA the device is unusable afterwards. With a loss of
+    NaN, the trainer reports the divergence.
     """
     finite = reconstruction.nan_to_num(nan=0.5)
     loss = torch.nn.functional.binary_cross_entropy(finite, x, reduction=reduction)

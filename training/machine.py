@@ -1,4 +1,4 @@
-"""The machine that trains: its device, and how its C library manages memory."""
+"""The machine that trains: its device, and how glibc manages its memory."""
 
 from __future__ import annotations
 

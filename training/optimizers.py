@@ -21,8 +21,8 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
         lr: The learning rate.
         decay: ρ, the part of the mean square s that a step keeps.
         eps: ε, which bounds the step where s is near 0.
-        weight_decay: Before each step, weights (not biases) shrink by the factor 1 − lr · weight_decay, apart from
-            the gradient, as in AdamW (https://arxiv.org/abs/1711.05101).
+        weight_decay: Decoupled weight decay as in AdamW (https://arxiv.org/abs/1711.05101): before each step, weights
+            (not biases) are multiplied by 1 − lr · weight_decay.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
 def adam(
     parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
 ) -> torch.optim.Adam:
-    """Return torch's Adam without weight decay, fused: one kernel for all parameters.
+    """Return torch's Adam in its fused form: one kernel updates all parameters.
 
     Args:
-        parameters: What the optimiser changes.
-        lr: Learning rate.
+        parameters: The tensors to optimise.
+        lr: The learning rate.
         betas: Decays of the averages of the gradients and of their squares.
         eps: Added to the root of the squares' average.
     """
@@ -73,7 +73,7 @@ def adam(
 def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
     """Take one optimiser step down the sum of the terms, with gradients for the optimiser's own parameters only."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    # autograd.grad may lay gradients out in memory in another order than the parameters, which fused Adam forbids.
+    # Fused Adam needs gradients in the memory layout of their parameters, which torch.autograd.grad does not promise.
     torch.stack(list(terms.values())).sum().backward(inputs=parameters)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""How a training shows its progress, and how it is interrupted."""
+"""Show the progress of a training, and let Ctrl-C stop it without loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REFRESH_SECONDS = 0.2
 
 def fit(trainer: Trainer, console: Console) -> None:
     """Train to the end and show a progress line. Ctrl-C and SIGTERM save a checkpoint and raise Interrupted."""
-    # The handler puts the usual one back, so that a second Ctrl-C ends the process at once.
+    # `stop` restores the usual handler, so that a second Ctrl-C ends the process at once.
     usual: dict[int, Any] = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _: object) -> None:
@@ -52,16 +52,14 @@ class ProgressLine:
 
     def __init__(self, trainer: Trainer, console: Console) -> None:
         self._trainer = trainer
-        self._progress = Progress(
+        columns = (
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=18)),
             BarColumn(bar_width=12),
             TextColumn("{task.percentage:3.0f}%  {task.fields[left]} left", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[terms]}", table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")),
-            console=console,
-            expand=True,
-            disable=not console.is_terminal,
         )
+        self._progress = Progress(*columns, console=console, expand=True, disable=not console.is_terminal)
         self._task = self._progress.add_task("", total=1.0, rate="", left="", terms="")
         self._stage = -1
         self._shown_at = 0.0
@@ -74,7 +72,7 @@ class ProgressLine:
         self._progress.stop()
 
     def report(self, terms: Mapping[str, float]) -> None:
-        """Show a step's loss terms, a few times a second at most."""
+        """Show the loss terms of a step; called more often than five times a second, skip some steps."""
         now = time.monotonic()
         if now - self._shown_at < _REFRESH_SECONDS:
             return

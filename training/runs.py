@@ -1,15 +1,15 @@
-"""A run's folder: its recipe, its data, and its model as a checkpoint has it."""
+"""A run's folder: its record in `run.json`, some of its training images, and the model of each checkpoint."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field
 
 from rae_serve import files
 from rae_serve import images as pictures
@@ -27,69 +27,76 @@ REFERENCE: Final = "reference.npy"  # some training images, so that an export do
 _REFERENCE_IMAGES: Final = 2000
 
 
-@dataclass(frozen=True)
-class Run:
+class TrainingData(BaseModel):
+    """The record of the images of a run.
+
+    Attributes:
+        name: The data set's name.
+        digest: SHA-256 over the training images.
+        images: Number of training images.
+        preprocessing: How any picture becomes an image of the model's shape.
+    """
+
+    name: str
+    digest: str
+    images: int
+    preprocessing: Preprocessing
+
+
+class Run(BaseModel):
     """The record of a run.
 
     Attributes:
         path: The run's folder.
         recipe: What is trained, and how.
         source: Where the images are, as given to `rae-serve train`.
-        data_name: The data set's name.
-        data_digest: SHA-256 over the training images.
-        images: Number of training images.
-        preprocessing: How any picture becomes an image of the model's shape.
+        data: The images.
     """
 
-    path: Path
+    model_config = ConfigDict(frozen=True)
+
+    path: Path = Field(exclude=True)
     recipe: Recipe
     source: str
-    data_name: str
-    data_digest: str
-    images: int
-    preprocessing: Preprocessing
+    data: TrainingData
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, dataset: Dataset, source: str) -> Run:
-        """Make the folder of a new run. Raises RunError where `path` is in use."""
+        """Make the folder of a new run. Raises RunError if `path` is in use."""
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} is in use; choose another --out, or go on with it by --resume")
-        run = cls(path, recipe, source, dataset.name, dataset.digest(), len(dataset.train), dataset.preprocessing)
+            raise RunError(f"{path} is in use; choose another --out, or continue the run with --resume")
+        data = TrainingData(
+            name=dataset.name,
+            digest=dataset.digest(),
+            images=len(dataset.train),
+            preprocessing=dataset.preprocessing,
+        )
+        run = cls(path=path, recipe=recipe, source=source, data=data)
+        made_by = {"created_by": f"rae-serve {version('rae-serve')}, torch {version('torch')}"}
         step = -(-len(dataset.train) // _REFERENCE_IMAGES)
         with files.new_folder(path) as folder:
             files.write(folder / REFERENCE, pictures.encode_npy(dataset.images[dataset.train[::step]]))
-            files.write(folder / RECORD, json.dumps(run._document(), indent=1).encode())
+            files.write(folder / RECORD, json.dumps(made_by | run.model_dump(mode="json"), indent=1).encode())
         return run
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """Read the record of a run. Raises RunError where there is none."""
+        """Read the record of a run. Raises RunError if there is none or it cannot be read."""
         try:
-            document = json.loads((path / RECORD).read_bytes())
-            return cls(
-                path=path,
-                recipe=Recipe(**document["recipe"]),
-                source=document["source"],
-                data_name=document["data"]["name"],
-                data_digest=document["data"]["digest"],
-                images=document["data"]["images"],
-                preprocessing=Preprocessing(**document["data"]["preprocessing"]),
-            )
+            return cls(path=path, **json.loads((path / RECORD).read_bytes()))
         except FileNotFoundError:
             raise RunError(f"{path} is no run: it has no {RECORD}") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{path / RECORD} cannot be read ({error})") from None
 
     def require_same(self, recipe: Recipe, dataset: Dataset) -> None:
-        """Raise InvalidInput, which names the key, where a resumed run is given another recipe or other images."""
+        """Raise InvalidInput, which names the key, if the recipe or the images are not those of this run."""
         was, now = flat(self.recipe), flat(recipe)
         for key in was | now:
             if was.get(key) != now.get(key):
-                raise InvalidInput(
-                    key,
-                    f"{self.path} was started with {was.get(key)!r}, and cannot go on with {now.get(key)!r}",
-                )
-        if dataset.digest() != self.data_digest or dataset.preprocessing != self.preprocessing:
+                problem = f"{self.path} was started with {was.get(key)!r}, and cannot go on with {now.get(key)!r}"
+                raise InvalidInput(key, problem)
+        if (dataset.digest(), dataset.preprocessing) != (self.data.digest, self.data.preprocessing):
             raise InvalidInput("data", f"{self.path} was started on other images than those of {dataset.name}")
 
     def reference(self) -> Pixels:
@@ -100,7 +107,7 @@ class Run:
             raise RunError(f"{self.path / REFERENCE} cannot be read ({error})") from None
 
     def load(self, *, best: bool = False) -> tuple[Autoencoder, Checkpoint]:
-        """Return the model in evaluation mode, on the CPU, and the checkpoint that it is from.
+        """Return the model, in evaluation mode and on the CPU, and its checkpoint.
 
         Args:
             best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
@@ -110,34 +117,21 @@ class Run:
 
     def model_at(self, state: Checkpoint) -> Autoencoder:
         """Return the model of one of the run's checkpoints, in evaluation mode, on the CPU."""
-        height, width, channels = self.preprocessing.shape
+        height, width, channels = self.data.preprocessing.shape
         with torch.random.fork_rng():
             model = self.recipe.build((channels, height, width))
         model.load_state_dict(state.section("model"))
         return model.eval()
 
     def training_facts(self, state: Checkpoint) -> dict[str, Any]:
-        """Return where the weights of a checkpoint come from, as the manifest says it."""
+        """Return where the weights of a checkpoint come from: the section `training` of the manifest."""
         return {
-            "data": self.data_name,
-            "data_digest": self.data_digest,
-            "images": self.images,
+            "data": self.data.name,
+            "data_digest": self.data.digest,
+            "images": self.data.images,
             "steps": state.step,
             "seed": self.recipe.seed,
             "checkpoint_digest": state.digest,
-        }
-
-    def _document(self) -> dict[str, Any]:
-        return {
-            "created_by": f"rae-serve {version('rae-serve')}, torch {version('torch')}",
-            "recipe": self.recipe.model_dump(),
-            "source": self.source,
-            "data": {
-                "name": self.data_name,
-                "digest": self.data_digest,
-                "images": self.images,
-                "preprocessing": self.preprocessing.model_dump(),
-            },
         }
 
 

@@ -1,4 +1,4 @@
-"""The stages of a run: the joint training, then further steps of the prior alone."""
+"""The stages of a run: the joint training, then the fit and further steps of the prior alone."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class PriorStage(Stage):
 
 
 def stages(recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> list[Stage]:
-    """Return the stages of a run of a fresh model: the second only where the prior has something left to do."""
+    """Return the stages of a run: the prior's own stage only if it takes further steps or the prior needs a fit."""
     share = recipe.prior_share if recipe.prior_steps else 0.0
     found: list[Stage] = [JointStage(recipe, model, dataset, device, recipe.steps, 1.0 - share)]
     if recipe.prior_steps or not model.prior.fitted:

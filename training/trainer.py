@@ -1,4 +1,4 @@
-"""The only training loop: for each (optimiser, terms) of a model's updates, a gradient and a step."""
+"""The training loop of all models: each update that a model yields is a gradient and a step of one optimiser."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from training.optimizers import descend, set_rates
 from training.recipe import Recipe
 from training.stages import Stage, stages
 
-_SAVING_SHARE: Final = 0.01  # of the time may go into checkpoints
-_SAVING_SECONDS: Final = 5.0  # at least, between two of them
+_SAVING_SHARE: Final = 0.01  # the most of the time that may go into checkpoints
+_SAVING_SECONDS: Final = 5.0  # the least time between two checkpoints
 _SHOWN: Final = 64  # images in a grid
-_HELD_OUT: Final = 1000  # images, at most, of which the held-out error is the mean
+_HELD_OUT: Final = 1000  # the most images over which the held-out error is averaged
 
 Error = tuple[int, float]  # a step, and the mean squared error of held-out images after it
 
@@ -49,7 +49,7 @@ class State:
         drawn: Batches drawn in the current stage.
         latest_error: The last error on held-out images, if there is one.
         least_error: The least such error of the first stage.
-        journal_bytes: How long the metrics are.
+        journal_bytes: Length of the file of metrics.
     """
 
     step: int = 0
@@ -63,11 +63,11 @@ class State:
 
 
 class Trainer:
-    """One run in a folder: a model, its optimisers, its data, and where it stands.
+    """Trains one run: its model, optimisers, stages and state.
 
-    Everything random follows from the recipe's seed and is part of a checkpoint. So a run that was stopped at any
-    moment and resumed equals, on one machine's CPU, the run that never stopped. With a time budget, how many steps
-    fit into the time depends on the machine.
+    Everything random follows from the recipe's seed and is part of a checkpoint. So a run that is stopped at any
+    moment and resumed equals, on one machine's CPU, a run that never stops. This does not hold with a time budget:
+    how many steps fit into it differs from run to run.
 
     Args:
         recipe: What to train, on what, for how long.
@@ -131,11 +131,11 @@ class Trainer:
         return max(done, state.stage_seconds / stage.seconds) if stage.seconds else done
 
     def stop(self) -> None:
-        """Ask the loop to save and end after the current step."""
+        """Make `fit` save a checkpoint and end after the current step."""
         self._stopping = True
 
     def resume(self) -> None:
-        """Go back to the latest checkpoint, or to the start of a run that was killed before its first.
+        """Go back to the latest checkpoint, or to the start if the run was killed before its first checkpoint.
 
         Raises:
             RunError: The checkpoint is damaged.
@@ -159,7 +159,7 @@ class Trainer:
 
         Raises:
             Interrupted: `stop` was called; a checkpoint is saved.
-            RunError: A term diverges, or the disk refuses; the checkpoints so far stay.
+            RunError: A term diverges, or the disk cannot be written; the checkpoints so far stay.
         """
         self.run.mkdir(parents=True, exist_ok=True)
         try:
@@ -169,7 +169,7 @@ class Trainer:
             raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None
 
     def save(self) -> None:
-        """Write a checkpoint of this moment between two steps."""
+        """Write a checkpoint of the current state."""
         self._save(self.checkpoints, checkpoint.KEPT)
 
     def _loop(self, report: Callable[[Mapping[str, float]], None]) -> None:
@@ -196,7 +196,7 @@ class Trainer:
                 raise Interrupted
 
     def _train_step(self) -> dict[str, float]:
-        """Take one step of the current stage; return its terms by optimizer/term."""
+        """Take one step of the current stage; return its loss terms by optimizer/term."""
         self.model.train()
         progress, decay = self.progress, self.stage.decay(self.progress)
         rates = {name: decay * base * self.model.rate(name, progress) for name, base in self._base_rates.items()}
@@ -261,7 +261,7 @@ class Trainer:
         return {"validation/mse": error}
 
     def _update_best(self, error: float) -> None:
-        """Keep a checkpoint of the auto-encoder where its error on held-out images is the least so far."""
+        """Save the best checkpoint if this error on held-out images is the least so far in the joint stage."""
         state = self.state
         state.latest_error = (state.step, error)
         if state.stage == 0 and (state.least_error is None or error < state.least_error[1]):

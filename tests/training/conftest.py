@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
@@ -13,8 +16,11 @@ from training.runs import Run
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)  # these models are too small to share
+def _one_thread() -> Iterator[None]:
+    """Use one thread: the models and the sets of images are too small to share, and on busy cores threads wait."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(tmp_path):
 
 
 def test_a_run_whose_folder_cannot_be_filled_leaves_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(Run, "_document", lambda self: 1 / 0)
+    monkeypatch.setattr(Run, "model_dump", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         start(tmp_path / "run")
     assert not list(tmp_path.iterdir())

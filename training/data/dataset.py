@@ -82,7 +82,7 @@ def load(
         data_set: The data set to read from a folder that holds several.
         shape: The fields of Preprocessing that are given. The images decide the rest.
         validation: The fraction of images to hold out, at most MAX_VALIDATION images.
-        split: The split of a data set that has a test split.
+        split: "train" or "test".
 
     Raises:
         InvalidInput: naming `data`, if the source has fewer than two images to train on, or if more than half of
@@ -94,9 +94,8 @@ def load(
         images, unreadable = decode(raw, preprocessing)
         skipped = tuple(f"{raw[row]}: {reason}" for row, reason in unreadable)
         if 2 * len(unreadable) > len(raw):
-            raise InvalidInput(
-                "data", f"{len(unreadable)} of {len(raw)} files cannot be read as images, such as {skipped[0]}"
-            )
+            problem = f"{len(unreadable)} of {len(raw)} files cannot be read as images, such as {skipped[0]}"
+            raise InvalidInput("data", problem)
     else:
         images, unreadable, skipped = _preprocess(raw, preprocessing), [], ()
     readable = np.delete(np.arange(len(images)), [row for row, _ in unreadable])

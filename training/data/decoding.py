@@ -30,26 +30,23 @@ Item = TypeVar("Item")
 
 
 def decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels, Unreadable]:
-    """Decode and preprocess files. Read the images from the cache if they are large and already there.
+    """Decode and preprocess files. A large set of images is kept in the cache, and read from there the next time.
 
     Returns:
         The images, uint8 [N, H, W, C], of which unreadable ones are black, and a list of the unreadable ones.
     """
     shape = (len(files), *preprocessing.shape)
+    unreadable: Unreadable = []
     if np.prod(shape, dtype=np.int64) <= LARGE_BYTES:
-        images = np.zeros(shape, np.uint8)
-        unreadable = []
-        for row, image in enumerate(_decode_each(files, preprocessing)):
-            if isinstance(image, str):
-                unreadable.append((row, image))
-            else:
-                images[row] = image
+        images = np.empty(shape, np.uint8)
+        for row, image in enumerate(_decode_each(files, preprocessing, unreadable)):
+            images[row] = image
         return images, unreadable
     cached = sources.cache_folder() / "decoded" / f"{_cache_key(files, preprocessing)}.npy"
     listing = cached.with_suffix(".unreadable.json")
     if not listing.is_file():
         try:
-            unreadable = _decode_to(cached, files, preprocessing)
+            _decode_to(cached, files, preprocessing, unreadable)
         except OSError as error:
             problem = f"{cached.parent} cannot be written: {error.strerror}; RAE_SERVE_CACHE names another cache"
             raise RaeServeError(problem) from None
@@ -57,33 +54,28 @@ def decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels,
     return np.load(cached, mmap_mode="r"), json.loads(listing.read_text())
 
 
-def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing) -> Unreadable:
-    """Write the images of files as one .npy file. Return the unreadable ones.
+def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing, unreadable: Unreadable) -> None:
+    """Write the images of files as one .npy file, and note the unreadable files.
 
     The images are written row by row. With a memory map of the file, a full disk would kill the process by a signal.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(files), *preprocessing.shape)}
-    black = np.zeros(preprocessing.shape, np.uint8)
-    unreadable = []
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".draft", delete=False) as draft:
         try:
             np.lib.format.write_array_header_1_0(draft, header)
-            for row, image in enumerate(_decode_each(files, preprocessing)):
-                if isinstance(image, str):
-                    unreadable.append((row, image))
-                    image = black
+            for image in _decode_each(files, preprocessing, unreadable):
                 draft.write(image.tobytes())
             draft.flush()
             os.fsync(draft.fileno())
             Path(draft.name).replace(path)
         finally:
             Path(draft.name).unlink(missing_ok=True)
-    return unreadable
 
 
-def _decode_each(files: Sequence[Path], preprocessing: Preprocessing) -> Iterator[Pixels | str]:
-    """Yield the image of each file in turn, or the reason why it cannot be read."""
+def _decode_each(files: Sequence[Path], preprocessing: Preprocessing, unreadable: Unreadable) -> Iterator[Pixels]:
+    """Yield the image of each file in turn. For an unreadable file, yield a black image and note the reason."""
+    black = np.zeros(preprocessing.shape, np.uint8)
 
     def decode(path: Path) -> Pixels | str:
         try:
@@ -96,7 +88,10 @@ def _decode_each(files: Sequence[Path], preprocessing: Preprocessing) -> Iterato
             return str(error)
 
     with ThreadPoolExecutor() as threads:  # Pillow frees the GIL while it decodes
-        yield from with_progress(threads.map(decode, files), len(files), "decoding")
+        for row, image in enumerate(with_progress(threads.map(decode, files), len(files), "decoding")):
+            if isinstance(image, str):
+                unreadable.append((row, image))
+            yield black if isinstance(image, str) else image
 
 
 def _cache_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:

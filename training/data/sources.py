@@ -55,13 +55,12 @@ def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[P
         return path.resolve().name, _files(path)
     if path.suffix in (".npy", ".npz") and path.is_file():
         return path.stem, _array(path)
-    raise InvalidInput(
-        "data", f"{source!r} is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
-    )
+    problem = f"is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
+    raise InvalidInput("data", f"{source!r} {problem}")
 
 
 def has_test_split(source: str, data_set: str) -> bool:
-    """Return whether `read` finds a test split: data sets have one, folders of pictures and array files do not."""
+    """Return whether a source has a test split: data sets have one, folders of pictures and array files do not."""
     return source in NAMES or data_set_in(Path(source), data_set) is not None
 
 
@@ -75,8 +74,7 @@ def torchvision_class(name: str) -> Callable[..., Any]:
     """Return torchvision's class for a data set of TORCHVISION."""
     from torchvision import datasets
 
-    found: Callable[..., Any] = getattr(datasets, TORCHVISION[name])
-    return found
+    return getattr(datasets, TORCHVISION[name])
 
 
 def cache_folder() -> Path:
@@ -101,9 +99,8 @@ def _synthetic(dim: int, split: Split) -> Pixels:
     """
     rng = np.random.default_rng([dim, 0])
     weights = [rng.normal(0.0, size[0] ** -0.5, size) for size in ((dim, 64), (64, 64), (64, 128))]
-    points = np.random.default_rng([dim, 1 if split == "train" else 2]).normal(
-        size=(60_000 if split == "train" else 10_000, dim)
-    )
+    count, seed = (60_000, 1) if split == "train" else (10_000, 2)
+    points = np.random.default_rng([dim, seed]).normal(size=(count, dim))
     hidden = np.tanh(1.5 * np.tanh(1.5 * points @ weights[0]) @ weights[1])
     logits = hidden @ weights[2]
     logits *= 1.5 / logits.std(axis=0)
@@ -116,20 +113,17 @@ def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels 
         data = torchvision_class(name)(root, download=download, **which)
     except Exception as error:  # torchvision, the network and gdown raise errors of many types
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InvalidInput(
-            "data", f"{name} cannot be loaded from {root} ({reason}); set --data to the folder that holds it"
-        ) from None
+        problem = f"{name} cannot be loaded from {root} ({reason}); set --data to the folder that holds it"
+        raise InvalidInput("data", problem) from None
     if name == "celeba":
         return [root / "celeba" / "img_align_celeba" / file for file in data.filename]
     return _channels_last(np.asarray(data.data), f"{name} at {root}")
 
 
 def _files(folder: Path) -> list[Path]:
-    files = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
+    """List the files in a folder and its subfolders, without hidden files and folders."""
+    everything = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = [path for path in everything if "/." not in f"/{path.relative_to(folder).as_posix()}"]
     if not files:
         raise InvalidInput("data", f"{folder} is empty: it holds no image")
     return files

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-import torch
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from rae_serve import files
 from rae_serve.errors import InvalidInput
@@ -24,20 +25,16 @@ from training.evaluation.figures import (
     METRICS,
     MIN_IMAGES,
     EvaluationData,
-    Figures,
-    Neighbours,
+    Progress,
     authors_figures,
     collect,
-    distribution_figures,
-    latent_figures,
-    memorisation_figures,
-    reconstruction_figures,
+    compute,
 )
 from training.evaluation.held_out import Images
 from training.evaluation.report import verdict
 from training.evaluation.report.gallery import gallery
 from training.evaluation.report.page import html
-from training.evaluation.subject import BundleSubject, Subject
+from training.evaluation.subject import Subject
 from training.machine import torch_device
 from training.progress import resumable
 
@@ -81,14 +78,13 @@ def evaluate(
     extractor = load_extractor(network, where, weights)
     images = held_out.load(model, source)
     if (held := len(images.held_out)) < MIN_IMAGES:
-        raise InvalidInput(
-            "data", f"{held} images are held out of {images.source}; an evaluation needs at least {MIN_IMAGES}"
-        )
-    with resumable(), _ProgressBars() as bars:
-        data = collect(model, images, count, seed, bars.report)
-        figures, neighbours = _compute(data, model, extractor, chosen, where, bars)
+        problem = f"{held} images are held out of {images.source}; an evaluation needs at least {MIN_IMAGES}"
+        raise InvalidInput("data", problem)
+    with resumable(), _progress_bars() as report:
+        data = collect(model, images, count, seed, report)
+        figures, neighbours = compute(data, model.trained_dim, extractor, chosen, where, report)
         if AUTHORS_PROTOCOL in chosen:
-            candidates: list[Subject] = list(subject.checkpoints(path, where)) or [model]
+            candidates = list(subject.checkpoints(path, where)) or [model]
             figures |= authors_figures(candidates, images, extractor, count, seed)
     findings = verdict.findings(figures, extractor.label, same_data=images.same)
     grade, sentence = verdict.summary(findings)
@@ -107,35 +103,12 @@ def evaluate(
 def _chosen_metrics(given: str | None) -> tuple[str, ...]:
     if given is None:
         return METRICS
+    known = (*METRICS, AUTHORS_PROTOCOL)
     chosen = tuple(word.strip() for word in given.split(","))
     for word in chosen:
-        if word not in (*METRICS, AUTHORS_PROTOCOL):
-            raise InvalidInput(
-                "--metrics", f"there is no metric {word!r}; there are {', '.join((*METRICS, AUTHORS_PROTOCOL))}"
-            )
+        if word not in known:
+            raise InvalidInput("--metrics", f"there is no metric {word!r}; there are {', '.join(known)}")
     return chosen
-
-
-def _compute(
-    data: EvaluationData,
-    model: Subject,
-    extractor: Extractor,
-    metrics: Sequence[str],
-    device: torch.device,
-    bars: _ProgressBars,
-) -> tuple[Figures, Neighbours | None]:
-    figures = distribution_figures(data, extractor, metrics, bars.report)
-    neighbours = None
-    if "memorisation" in metrics:
-        # Always by the small network: features of all training images by Inception would take hours.
-        small = extractor if extractor.label == "FD-cifar10" else load_extractor("cifar10", device)
-        more, neighbours = memorisation_figures(data, small, bars.report)
-        figures |= more
-    if "reconstruction" in metrics:
-        figures |= reconstruction_figures(data)
-    if "latent" in metrics:
-        figures |= latent_figures(data, model.trained_dim)
-    return figures, neighbours
 
 
 def _document(
@@ -175,7 +148,7 @@ def _document(
 
 
 def _checkpoint(model: Subject, images: Images) -> str:
-    if isinstance(model, BundleSubject) and images.split == "validation":
+    if model.facts["kind"] == "bundle" and images.split == "validation":
         return "the last of the run, or, after export --best, the one with the least error on these held-out images"
     return "not chosen by the held-out images"
 
@@ -183,10 +156,8 @@ def _checkpoint(model: Subject, images: Images) -> str:
 def _versions() -> dict[str, str]:
     found = {}
     for name in _VERSIONS:
-        try:
+        with suppress(PackageNotFoundError):  # only one of the two ONNX Runtimes is installed
             found[name] = version(name)
-        except PackageNotFoundError:  # only one of the two ONNX Runtimes is installed
-            continue
     return found
 
 
@@ -197,29 +168,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-class _ProgressBars:
-    """One progress bar per task on a terminal, and nothing elsewhere."""
+@contextmanager
+def _progress_bars() -> Iterator[Progress]:
+    """Show one progress bar per task on a terminal, and nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn()
+    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
 
-    def __init__(self) -> None:
-        console = Console(stderr=True)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._tasks: dict[str, TaskID] = {}
+        def report(task: str, done: int, total: int) -> None:
+            if task not in tasks:
+                tasks[task] = bars.add_task(task, total=total)
+            bars.update(tasks[task], completed=done)
 
-    def __enter__(self) -> _ProgressBars:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def report(self, task: str, done: int, total: int) -> None:
-        if task not in self._tasks:
-            self._tasks[task] = self._progress.add_task(task, total=total)
-        self._progress.update(self._tasks[task], completed=done)
+        yield report

@@ -1,16 +1,18 @@
-"""The figures of one model: which images and codes are compared, and by which metrics."""
+"""The figures of one model: which images and latents are compared, and by which metrics."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import Any, Final, NamedTuple, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from rae_serve.arrays import Pixels
-from training.evaluation.features.extractors import Extractor, extract
+from rae_serve.arrays import Latents, Pixels
+from training.evaluation.features.extractors import Extractor, extract, load_extractor
 from training.evaluation.held_out import Images, spaced
 from training.evaluation.metrics import modes, pixels, prd
 from training.evaluation.metrics.distances import (
@@ -22,7 +24,7 @@ from training.evaluation.metrics.distances import (
 )
 from training.evaluation.metrics.latents import active_dimensions, normalised_absolute_correlation
 from training.evaluation.metrics.memorisation import Nearest, memorisation, nearest
-from training.evaluation.subject import Codes, Subject
+from training.evaluation.subject import Subject
 
 ON_FEATURES: Final = ("frechet", "kernel", "precision-recall", "prd", "modes")
 METRICS: Final = (*ON_FEATURES, "memorisation", "reconstruction", "latent")
@@ -31,10 +33,7 @@ MIN_IMAGES: Final = prd.CLUSTERS  # PRD needs an image per cluster
 
 _PIECE: Final = 1000
 Figures = dict[str, dict[str, Any]]
-Progress = Callable[[str, int, int], None]  # called with a task, how much of it is done, and its total
-
-In = TypeVar("In", bound=np.generic)
-Out = TypeVar("Out", bound=np.generic)
+Progress = Callable[[str, int, int], object]  # called with a task, how much of it is done, and its total
 
 
 class EvaluationData(NamedTuple):
@@ -42,18 +41,18 @@ class EvaluationData(NamedTuple):
 
     Attributes:
         held_out: Held-out images, uint8 [N, H, W, C].
-        codes: The latents of the held-out images, float32 [N, m].
-        reconstructed: The decoded codes, uint8 [N, H, W, C].
-        latents: Latents drawn from the prior, float32 [N, m].
-        generated: The decoded latents of the prior, uint8 [N, H, W, C].
+        encoded: The latents of the held-out images, float32 [N, m].
+        reconstructed: The images of `encoded`, uint8 [N, H, W, C].
+        sampled: Latents of the prior, float32 [N, m].
+        generated: The images of `sampled`, uint8 [N, H, W, C].
         train: All training images, uint8 [M, H, W, C].
         train_sample: Some of the training images, uint8 [N, H, W, C], or all of them if there are fewer than N.
     """
 
     held_out: Pixels
-    codes: Codes
+    encoded: Latents
     reconstructed: Pixels
-    latents: Codes
+    sampled: Latents
     generated: Pixels
     train: Pixels
     train_sample: Pixels
@@ -66,7 +65,11 @@ class Neighbours(NamedTuple):
     held_out: Nearest
 
 
-def collect(subject: Subject, images: Images, count: int, seed: int, progress: Progress) -> EvaluationData:
+def _quiet(task: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def collect(subject: Subject, images: Images, count: int, seed: int, progress: Progress = _quiet) -> EvaluationData:
     """Run the model on held-out images, and generate as many new ones.
 
     Every set has the same number of images, because a distance depends on how many are compared.
@@ -80,21 +83,53 @@ def collect(subject: Subject, images: Images, count: int, seed: int, progress: P
     """
     held_out = spaced(images.held_out, count)
     n = len(held_out)
-    latents = subject.latents(n, seed)
-    codes = _in_pieces(subject.encode, held_out, "encoding", progress)
+    encoded = _in_pieces(subject.encode, held_out, "encoding", progress)
+    sampled = subject.latents(n, seed)
     return EvaluationData(
         held_out=held_out,
-        codes=codes,
-        reconstructed=_in_pieces(subject.decode, codes, "reconstructing", progress),
-        latents=latents,
-        generated=_in_pieces(subject.decode, latents, "generating", progress),
+        encoded=encoded,
+        reconstructed=_in_pieces(subject.decode, encoded, "reconstructing", progress),
+        sampled=sampled,
+        generated=_in_pieces(subject.decode, sampled, "generating", progress),
         train=images.train,
         train_sample=spaced(images.train, n),
     )
 
 
+def compute(
+    data: EvaluationData,
+    trained_dim: int,
+    extractor: Extractor,
+    metrics: Collection[str],
+    device: torch.device,
+    progress: Progress,
+) -> tuple[Figures, Neighbours | None]:
+    """Compute the chosen figures, and the nearest training images if they are needed for one.
+
+    Args:
+        data: The images and latents.
+        trained_dim: The latent dimension of the training, before pruning.
+        extractor: What computes the features.
+        metrics: Which of METRICS to compute.
+        device: Where the network runs that finds the nearest training images.
+        progress: Told of each piece of work.
+    """
+    figures = distribution_figures(data, extractor, metrics, progress)
+    neighbours = None
+    if "memorisation" in metrics:
+        # Always by the small network: features of all training images by Inception would take hours.
+        small = extractor if extractor.label == "FD-cifar10" else load_extractor("cifar10", device)
+        more, neighbours = memorisation_figures(data, small, progress)
+        figures |= more
+    if "reconstruction" in metrics:
+        figures |= reconstruction_figures(data)
+    if "latent" in metrics:
+        figures |= latent_figures(data, trained_dim)
+    return figures, neighbours
+
+
 def distribution_figures(
-    data: EvaluationData, extractor: Extractor, metrics: Collection[str], progress: Progress
+    data: EvaluationData, extractor: Extractor, metrics: Collection[str], progress: Progress = _quiet
 ) -> Figures:
     """Compare generated images, reconstructions and training images with held-out images, by their features.
 
@@ -126,7 +161,7 @@ def distribution_figures(
 
 
 def memorisation_figures(
-    data: EvaluationData, extractor: Extractor, progress: Progress
+    data: EvaluationData, extractor: Extractor, progress: Progress = _quiet
 ) -> tuple[Figures, Neighbours]:
     """Compare the distances of generated and of held-out images to their nearest training images, by features.
 
@@ -137,10 +172,8 @@ def memorisation_figures(
     """
     train = _features(extractor, data.train, "all training images", progress)
     neighbours = Neighbours(
-        *(
-            nearest(_features(extractor, images, what, progress), train)
-            for images, what in ((data.generated, "generated images"), (data.held_out, "held-out images"))
-        )
+        nearest(_features(extractor, data.generated, "generated images", progress), train),
+        nearest(_features(extractor, data.held_out, "held-out images", progress), train),
     )
     result = memorisation(neighbours.generated.distance, neighbours.held_out.distance)
     medians = {
@@ -169,9 +202,9 @@ def reconstruction_figures(data: EvaluationData) -> Figures:
 
 
 def latent_figures(data: EvaluationData, trained_dim: int) -> Figures:
-    """Count the active dimensions, and take the NAC over those of the codes and over those of the prior's latents."""
-    figures: dict[str, Any] = {"dimensions": trained_dim, "active": len(active_dimensions(data.codes))}
-    for name, latents in (("codes", data.codes), ("prior", data.latents)):
+    """Count the dimensions that are active over images, and compute the NAC of latents of images and of the prior."""
+    figures: dict[str, Any] = {"dimensions": trained_dim, "active": len(active_dimensions(data.encoded))}
+    for name, latents in (("codes", data.encoded), ("prior", data.sampled)):
         active = active_dimensions(latents)
         figures[f"nac_{name}"] = normalised_absolute_correlation(latents[:, active]) if len(active) else math.nan
     return {"latent": figures}
@@ -192,16 +225,12 @@ def authors_figures(
         count: The most images of each kind.
         seed: The seed of the generated images.
     """
-
-    def quiet(task: str, done: int, total: int) -> None:
-        pass
-
-    reference = _features(extractor, spaced(images.held_out, count), "held-out images", quiet)
+    reference = extract(extractor, spaced(images.held_out, count))
     found = []
     for subject in subjects:
-        data = collect(subject, images, count, seed, quiet)
+        data = collect(subject, images, count, seed)
         distances = {
-            kind: frechet_distance(_features(extractor, stretch(fakes), kind, quiet), reference)
+            kind: frechet_distance(extract(extractor, stretch(fakes)), reference)
             for kind, fakes in (("generated", data.generated), ("reconstructed", data.reconstructed))
         }
         found.append({**distances, "step": subject.facts["training"]["steps"]})
@@ -218,14 +247,7 @@ def stretch(images: Pixels) -> Pixels:
 
 
 def _features(extractor: Extractor, images: Pixels, what: str, progress: Progress) -> Features:
-    done = 0
-
-    def advance(more: int) -> None:
-        nonlocal done
-        done += more
-        progress(f"features of {what}", done, len(images))
-
-    return extract(extractor, images, advance)
+    return extract(extractor, images, partial(progress, f"features of {what}"))
 
 
 def _compare(
@@ -245,8 +267,8 @@ def _compare(
 
 
 def _in_pieces(
-    graph: Callable[[npt.NDArray[In]], npt.NDArray[Out]], rows: npt.NDArray[In], task: str, progress: Progress
-) -> npt.NDArray[Out]:
+    graph: Callable[[Any], npt.NDArray[Any]], rows: npt.NDArray[Any], task: str, progress: Progress
+) -> npt.NDArray[Any]:
     """Run an encoder or a decoder on 1,000 rows at a time."""
     parts = []
     for start in range(0, len(rows), _PIECE):

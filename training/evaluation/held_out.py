@@ -46,21 +46,20 @@ def load(subject: Subject, source: str | None) -> Images:
         InvalidInput: The data set cannot be read, has fewer images than the model was trained on, or has no test
             split while its held-out images cannot be told from the training images.
     """
-    source = source or subject.source or subject.data_name
+    data_name = subject.training.data
+    source = source or subject.source or data_name
     shape = subject.preprocessing.model_dump()
-    everything = dataset.load(source, subject.data_name, shape=shape)
-    if len(everything.train) < subject.training_images:
-        raise InvalidInput(
-            "data",
-            f"{source} has {len(everything.train):,} images, but {subject.name} was trained on "
-            f"{subject.training_images:,}; give --data the data set that it was trained on",
-        )
-    held = len(everything.train) - subject.training_images
+    everything = dataset.load(source, data_name, shape=shape)
+    if len(everything.train) < subject.training.images:
+        counts = f"{source} has {len(everything.train):,} images, but {subject.name} was trained on"
+        remedy = "give --data the data set that it was trained on"
+        raise InvalidInput("data", f"{counts} {subject.training.images:,}; {remedy}")
+    held = len(everything.train) - subject.training.images
     chosen = everything.holding_out(held)
-    same = chosen.digest() == subject.data_digest
+    same = chosen.digest() == subject.training.data_digest
     train = everything.images[chosen.train if same else everything.train]
-    if sources.has_test_split(source, subject.data_name):
-        return Images(source, train, dataset.test_images(source, subject.data_name, shape), "test", same)
+    if sources.has_test_split(source, data_name):
+        return Images(source, train, dataset.test_images(source, data_name, shape), "test", same)
     if not same:
         raise InvalidInput(
             "data",

@@ -20,15 +20,8 @@ from rae_serve.engine import Engine
 from rae_serve.errors import RunError
 from rae_serve.manifest import SCHEMA_VERSION, Parity
 from training.autoencoder import Autoencoder, Exportable
-from training.export.graphs import (
-    IR_VERSION,
-    OPSET,
-    DecoderGraph,
-    EncoderGraph,
-    GeneratorGraph,
-    PriorGraph,
-    to_onnx,
-)
+from training.export import graphs
+from training.export.graphs import DecoderGraph, EncoderGraph, GeneratorGraph, PriorGraph
 from training.inference import Inference
 from training.runs import Run
 
@@ -48,33 +41,29 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
         best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
 
     Raises:
-        RunError: The checkpoint's prior is not fitted.
-        BundleError: A graph differs from torch by more than rounding explains.
+        RunError: The checkpoint's prior is not fitted yet.
+        BundleError: The results of a graph differ from torch's by more than rounding explains.
     """
     trained, state = run.load(best=best)
     if not trained.prior.fitted:
         raise RunError(_unfitted(run, best))
     images = run.reference()
-    codes = Inference(trained, _CPU).encode(images)
-    mean = torch.from_numpy(codes.mean(axis=0))
+    latents = Inference(trained, _CPU).encode(images)
+    mean = torch.from_numpy(latents.mean(axis=0))
     exportable = trained.for_export(mean, prune=prune)
     model = exportable.model
     facts = {
         "schema_version": SCHEMA_VERSION,
         "created_by": f"rae-serve {version('rae-serve')}",
         "licence": run.recipe.licence,
-        "model": {
-            "kind": run.recipe.model,
-            "recipe": run.recipe.name,
-            "parameters": run.recipe.parameters,
-        },
-        "image": run.preprocessing.model_dump(),
-        "latent": _latent_facts(codes, exportable),
+        "model": {"kind": run.recipe.model, "recipe": run.recipe.name, "parameters": run.recipe.parameters},
+        "image": run.data.preprocessing.model_dump(),
+        "latent": _latent_facts(latents, exportable),
         "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
         "training": run.training_facts(state),
         "precision": "float32",
-        "opset": OPSET,
-        "ir_version": IR_VERSION,
+        "opset": graphs.OPSET,
+        "ir_version": graphs.IR_VERSION,
         "tolerance_grey_levels": 1,
     }
     golden = _golden(trained, exportable, mean)
@@ -86,11 +75,11 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
     if fused:
         examples["generator"] = (GeneratorGraph(model), "noise", golden["noise"], "image")
     contents = {
-        f"{name}.onnx": to_onnx(name, graph, {input_name: torch.from_numpy(rows)}, output_name, facts)
+        f"{name}.onnx": graphs.to_onnx(name, graph, {input_name: torch.from_numpy(rows)}, output_name, facts)
         for name, (graph, input_name, rows, output_name) in examples.items()
     }
     contents[bundle.GOLDEN] = _npz(golden)
-    cost = _pruning_cost(trained, model, images) if len(exportable.active) < codes.shape[1] else None
+    cost = _pruning_cost(trained, model, images) if len(exportable.active) < latents.shape[1] else None
     measured = _measure(facts, contents).model_copy(update={"pruning_grey_levels": cost})
     return bundle.write(out, facts | {"parity": measured}, contents)
 
@@ -98,8 +87,8 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
 def _unfitted(run: Run, best: bool) -> str:
     if best:
         return (
-            f"{run.path}: the checkpoint of least held-out error comes from before the prior was fitted, so samples "
-            "would be noise; export the latest checkpoint, without --best"
+            f"{run.path}: the checkpoint of least held-out error comes from before the prior was fitted, so its "
+            "samples would be useless; export the latest checkpoint, without --best"
         )
     return f"{run.path} is not finished: its prior is fitted at the end; go on with `rae-serve train … --resume`"
 
@@ -110,11 +99,11 @@ def _pruning_cost(trained: Autoencoder, pruned: Autoencoder, images: Pixels) -> 
     return round(float(np.abs(whole - part).mean()), 4)
 
 
-def _latent_facts(codes: Latents, exportable: Exportable) -> dict[str, Any]:
-    kept = codes[:, exportable.active].astype(np.float64)
+def _latent_facts(latents: Latents, exportable: Exportable) -> dict[str, Any]:
+    kept = latents[:, exportable.active].astype(np.float64)
     return {
         "dim": kept.shape[1],
-        "trained_dim": codes.shape[1],
+        "trained_dim": latents.shape[1],
         "active": exportable.active,
         "mask": exportable.mask,
         "mean": kept.mean(axis=0).round(6).tolist(),
@@ -126,7 +115,7 @@ def _latent_facts(codes: Latents, exportable: Exportable) -> dict[str, Any]:
 
 @torch.no_grad()
 def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[str, npt.NDArray[Any]]:
-    """Return what the graphs must compute: the trained model's own results, with dropped dimensions at `mean` [m]."""
+    """Return what the graphs must compute: results of the trained model, with pruned dimensions at their mean [m]."""
     rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, exportable.model.prior.noise_dim))
     latent = PriorGraph(exportable.model)(rows)
     hard_masked = mean.repeat(len(latent), 1)
@@ -144,7 +133,7 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
 
 
 def _measure(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Parity:
-    """Measure the parity of a bundle that is not written yet. Raises BundleError where it is out of tolerance."""
+    """Measure the parity of a bundle that is not written yet. Raises BundleError if it exceeds the tolerance."""
     unmeasured = Parity(batch_sizes=list(parity.BATCH_SIZES), prior=0.0, decoder_grey_levels=0, encoder=0.0)
     draft = Bundle(Path("draft"), bundle.describe({**facts, "parity": unmeasured}, contents), contents)
     engine = Engine(draft, device="cpu")

@@ -26,8 +26,7 @@ class PriorGraph(nn.Module):
         self.prior = model.prior
 
     def forward(self, noise: Tensor) -> Tensor:
-        latent: Tensor = self.prior(noise)
-        return latent
+        return self.prior(noise)
 
 
 class DecoderGraph(nn.Module):
@@ -61,8 +60,7 @@ class GeneratorGraph(nn.Module):
         self.decode = DecoderGraph(model)
 
     def forward(self, noise: Tensor) -> Tensor:
-        image: Tensor = self.decode(self.prior(noise))
-        return image
+        return self.decode(self.prior(noise))
 
 
 def to_onnx(
@@ -96,7 +94,7 @@ def to_onnx(
     model.ir_version = IR_VERSION
     model.graph.name = name
     model.doc_string = graph.__doc__ or ""
-    # The exporter notes which line of which source file made each node. Those are paths of this machine.
+    # The exporter notes which source line made each node, with paths of this machine.
     for part in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         part.doc_string = ""
         del part.metadata_props[:]
@@ -105,5 +103,4 @@ def to_onnx(
         entry = model.metadata_props.add()
         entry.key, entry.value = f"rae_serve.{key}", json.dumps(value)
     onnx.checker.check_model(model, full_check=True)
-    data: bytes = model.SerializeToString(deterministic=True)
-    return data
+    return model.SerializeToString(deterministic=True)

@@ -9,20 +9,20 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
-from training.losses import gradient_penalty
+from training.losses import critic_terms
 from training.models.flexae import FlexAE
 from training.networks import ImageShape, conv_critic
 from training.optimizers import Update, adam
 
-_BETAS: Final = (0.5, 0.9)  # Adam's, for the image critic and for the smoothing of encoder and decoder
+_BETAS: Final = (0.5, 0.9)  # Adam's β₁ and β₂ for the image critic and for the smoothing update
 
 
 class FlexAESR(FlexAE):
-    """FlexAE, and an image critic K that must not tell decoded interpolations from images.
+    """FlexAE, and an image critic K, which learns to tell images from decoded interpolations. E and D mislead K.
 
     https://arxiv.org/abs/2006.05838. An interpolation is x̃ = D(a·E(x) + (1 − a)·E(x')), with a ~ U(0, 1) for each
-    sample. Where the sources are silent: the second images x' are those of the same batch in reverse, and K has the
-    width of the encoder, Glorot-normal weights, and the batch of the critic update beside it.
+    sample. Where the sources are silent: the second images x' are the same batch in reverse order, K is as wide as
+    the encoder, its initial weights are Glorot-normal, and it uses the batch of the critic update before it.
 
     Args:
         image_critic_lr: Learning rate of the image critic.
@@ -58,19 +58,12 @@ class FlexAESR(FlexAE):
             x = next(batches)
             noise = self.generator.noise(len(x))
             yield "critic", self.generator.critic_terms(self.codes(x), noise, self.penalty)
-            between = self.interpolate(x)
-            yield (
-                "image_critic",
-                {
-                    "wasserstein": self.image_critic(between).mean() - self.image_critic(x).mean(),
-                    "penalty": self.image_penalty * gradient_penalty(self.image_critic, x, between),
-                },
-            )
+            yield "image_critic", critic_terms(self.image_critic, x, self.interpolate(x), self.image_penalty)
         yield "smoothing", {"adversarial": -self.image_critic(self.interpolate(x, gradient=True)).mean()}
         yield from self._match(x, noise)
 
     def interpolate(self, x: Tensor, *, gradient: bool = False) -> Tensor:
-        """Decode latents between those of each image and of another image of the batch, [B, C, H, W]."""
-        codes = self.codes(x, gradient=gradient)
+        """Return decoded interpolations [B, C, H, W], each between an image and another image of the batch."""
+        latents = self.codes(x, gradient=gradient)
         mix = torch.rand(len(x), 1, device=x.device)
-        return self.images(mix * codes + (1.0 - mix) * codes.flip(0), gradient=gradient)
+        return self.images(mix * latents + (1.0 - mix) * latents.flip(0), gradient=gradient)

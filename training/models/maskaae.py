@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rae_serve.errors import RunError
 from training.autoencoder import Autoencoder, Exportable
-from training.losses import binary_cross_entropy, gradient_penalty
+from training.losses import binary_cross_entropy, critic_terms
 from training.networks import ImageShape, conv_decoder, conv_encoder, mlp, mlp_decoder, mlp_encoder
 from training.optimizers import TensorFlowRMSprop, Update
 from training.priors.standard_normal import StandardNormal
@@ -20,17 +20,18 @@ from training.priors.standard_normal import StandardNormal
 ACTIVE: Final = 0.1  # a dimension is active where its α is at least this
 # Latents of an active dimension with a smaller standard deviation than this no longer match the prior.
 NARROW: Final = 0.5
-LEAST_DEVIATION: Final = 1e-3  # stretching still narrower latents would only stretch their rounding errors
+LEAST_DEVIATION: Final = 1e-3  # narrower latents consist of rounding errors, which stretching would enlarge
 PUBLISHED_DIM: Final = 48  # m of the published settings for MNIST
-_FINISHING_BATCHES: Final = 50  # thousands of latents: their deviation is known within one or two percent
+_FINISHING_BATCHES: Final = 50  # thousands of latents, whose deviation is then known within one or two percent
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class MaskAAE(Autoencoder):
     """An AAE with a mask α = 1 − exp(−M), M ≥ 0: decoder and critic see α⊙E(x), and the prior is α⊙n, n ~ N(0, I).
 
-    https://arxiv.org/abs/1912.04564. Latents are E(x), unmasked, and match N(0, I); `decode` masks them. The defaults
-    are the published settings for MNIST. The schedule is in fractions of the run, to fit a run of any length.
+    https://arxiv.org/abs/1912.04564. In this class, latents are E(x), not masked, and match N(0, I); `decode` masks
+    them. The defaults are the published settings for MNIST; the published schedule is `period` = R / steps, as in the
+    recipe maskaae-mnist. The schedule is in fractions of the run, to fit a run of any length.
 
     Args:
         latent_dim: Dimensions m of the latent space before masking. Start with more than the data need.
@@ -44,14 +45,15 @@ class MaskAAE(Autoencoder):
         critic_layers: Number of the critic's hidden layers.
         critic_steps: Critic updates for each auto-encoder update.
         penalty: Weight of the critic's gradient penalty.
-        variance_penalty: Weight of the variance of the latents in closed dimensions, as a mean over 48 dimensions
-            whatever m is. Higher values shrink the latents of half-open dimensions, and samples get worse.
+        variance_penalty: Weight of the variance of the latents in closed dimensions: their sum divided by 48,
+            whatever m is. Higher values also shrink the latents of half-open dimensions, and samples get worse.
         mask_reconstruction: Weight of the reconstruction in the mask's update. Higher values keep more dimensions.
         polarisation_cap: Largest weight of the term that pushes each α to 0 or 1.
-        period: R of the paper, as a fraction of the run after the warm-up. The push doubles every 4R, and at 5R the
-            auto-encoder and the mask slow down. Lower values settle the mask sooner.
+        period: R of the paper, as a fraction of the run after the warm-up. The weight of that term doubles every 4R,
+            and at 5R the learning rates of the auto-encoder and the mask fall to a fifth. Lower values settle the
+            mask sooner.
         warmup: Fraction of the run before the mask begins to move. Ours: a mask that moves too early closes
-            dimensions that the auto-encoder would have needed.
+            dimensions that the auto-encoder needs later.
         autoencoder_lr: Learning rate of the reconstruction.
         critic_lr: Learning rate of the critic.
         encoder_lr: Learning rate by which the encoder follows the critic.
@@ -125,27 +127,21 @@ class MaskAAE(Autoencoder):
         return torch.nonzero(self.mask >= ACTIVE).flatten().tolist()
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        parameters = {
-            "autoencoder": [*self.encoder.parameters(), *self.decoder.parameters()],
-            "critic": self.critic.parameters(),
-            "encoder": self.encoder.parameters(),
-            "mask": [self.depth],
+        rates = self.learning_rates
+        autoencoder = [*self.encoder.parameters(), *self.decoder.parameters()]
+        optimizers: dict[str, torch.optim.Optimizer] = {
+            "autoencoder": TensorFlowRMSprop(autoencoder, rates["autoencoder"], weight_decay=self.weight_decay),
+            "critic": TensorFlowRMSprop(self.critic.parameters(), rates["critic"]),
+            "encoder": TensorFlowRMSprop(self.encoder.parameters(), rates["encoder"]),
         }
-        if not self.masked:
-            del parameters["mask"]
-        return {
-            name: TensorFlowRMSprop(
-                parameters[name],
-                lr=self.learning_rates[name],
-                weight_decay=self.weight_decay if name == "autoencoder" else 0.0,
-            )
-            for name in parameters
-        }
+        if self.masked:
+            optimizers["mask"] = TensorFlowRMSprop([self.depth], rates["mask"])
+        return optimizers
 
     def rate(self, optimizer: str, progress: float) -> float:
-        """Slow the auto-encoder and the mask down to a fifth at 5R.
+        """Return 1, and from 5R on a fifth for the auto-encoder and the mask.
 
-        The authors scale the loss instead, but RMSProp is nearly independent of the scale of a loss.
+        The authors scale the loss instead, but the scale of a loss hardly changes the steps of RMSProp.
         """
         late = self._mask_progress(progress) >= 5.0 * self.period
         return 0.2 if late and optimizer in ("autoencoder", "mask") else 1.0
@@ -153,32 +149,27 @@ class MaskAAE(Autoencoder):
     def polarisation(self, progress: float) -> float:
         """Return the weight c of Σ|α(1 − α)|: 2/m at first, doubled every 4R up to its cap."""
         doublings = int(self._mask_progress(progress) / (4.0 * self.period))
-        # With a short period there are more doublings than a float can hold.
+        # A short period gives more doublings than a float can hold.
         return min(2.0 / len(self.depth) * 2.0 ** min(doublings, 1000), self.polarisation_cap)
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         x = next(batches)
-        codes = self.encode(x)
+        latents = self.encode(x)
         yield (
             "autoencoder",
             {
-                "reconstruction": binary_cross_entropy(self.decode(codes), x),
-                "variance": self.variance_penalty * self._spurious_variance(codes),
+                "reconstruction": binary_cross_entropy(self.decode(latents), x),
+                "variance": self.variance_penalty * self._spurious_variance(latents),
             },
         )
         for _ in range(self.critic_steps):
-            codes = self.codes(next(batches))
+            latents = self.codes(next(batches))
             mask = self.mask.detach()
-            real, fake = mask * self.prior.noise(len(codes)), mask * codes  # the prior plays "real" here
-            yield (
-                "critic",
-                {
-                    "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
-                    "penalty": self.penalty * gradient_penalty(self.critic, real, fake),
-                },
-            )
-        codes = self.codes(next(batches), gradient=True)
-        yield "encoder", {"adversarial": -self.critic(self.mask.detach() * codes).mean()}
+            # Unlike in FlexAE, the prior is "real".
+            real, fake = mask * self.prior.noise(len(latents)), mask * latents
+            yield "critic", critic_terms(self.critic, real, fake, self.penalty)
+        latents = self.codes(next(batches), gradient=True)
+        yield "encoder", {"adversarial": -self.critic(self.mask.detach() * latents).mean()}
         if self.masked and progress >= self.warmup:
             yield "mask", self._mask_terms(next(batches), progress)
             with torch.no_grad():
@@ -188,15 +179,15 @@ class MaskAAE(Autoencoder):
     def finish(self, batches: Iterator[Tensor]) -> None:
         """Stretch the narrow latents of active dimensions to the prior's variance, and undo it in the decoder.
 
-        Ours. A half-open dimension can end with latents far narrower than N(0, 1), because the critic sees α times
-        them. Then generated images are bad although reconstructions are good. With the encoder's row divided by the
-        deviation σ and the decoder's column multiplied by σ, reconstructions stay the same and the latents match the
-        prior.
+        Ours. The critic sees α times the latents, so those of a half-open dimension can stay far narrower than
+        N(0, 1). Then generated images are bad although reconstructions are good. Dividing the encoder's row by the
+        standard deviation σ and multiplying the decoder's column by σ leaves reconstructions as they are, and the
+        latents match the prior.
         """
         if not self.masked:
             return
-        codes = torch.cat([self.codes(next(batches)) for _ in range(_FINISHING_BATCHES)])
-        mean, deviation = codes.mean(dim=0), codes.std(dim=0)
+        latents = torch.cat([self.codes(next(batches)) for _ in range(_FINISHING_BATCHES)])
+        mean, deviation = latents.mean(dim=0), latents.std(dim=0)
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)
         last, first = self._latent_layers
@@ -252,18 +243,18 @@ class MaskAAE(Autoencoder):
         return last, first
 
     def _mask_terms(self, x: Tensor, progress: float) -> dict[str, Tensor]:
-        codes, noise = self.codes(x), self.prior.noise(len(x))
+        latents, noise = self.codes(x), self.prior.noise(len(x))
         mask = self.mask
-        distance = self.critic(mask * codes).mean() - self.critic(mask * noise).mean()
+        distance = self.critic(mask * latents).mean() - self.critic(mask * noise).mean()
         return {
-            "reconstruction": self.mask_reconstruction * binary_cross_entropy(self.images(codes, gradient=True), x),
+            "reconstruction": self.mask_reconstruction * binary_cross_entropy(self.images(latents, gradient=True), x),
             "adversarial": (1.0 - distance).square(),
             "polarisation": self.polarisation(progress) * (mask * (1.0 - mask)).abs().sum(),
         }
 
-    def _spurious_variance(self, codes: Tensor) -> Tensor:
+    def _spurious_variance(self, latents: Tensor) -> Tensor:
         """Return Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48, the variance in closed dimensions."""
-        deviation = (codes.mean(dim=0) - codes).square().mean(dim=0)
+        deviation = (latents.mean(dim=0) - latents).square().mean(dim=0)
         return (deviation * torch.exp(-10.0 * self.mask.detach().square())).sum() / PUBLISHED_DIM
 
     def _mask_progress(self, progress: float) -> float:

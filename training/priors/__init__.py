@@ -1,1 +1,1 @@
-"""Priors, one file each: every prior owns its sampling and its fit, so that both are saved and exported together."""
+"""Priors, one file each. A prior holds all that its samples need, so it is saved and exported with its model."""

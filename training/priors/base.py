@@ -1,4 +1,4 @@
-"""The base of all priors."""
+"""The base class of all priors."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Role = Literal["gaussian", "choice"]
 class Prior(nn.Module):
     """A distribution of latents, sampled by a deterministic function of noise.
 
-    `forward` maps noise [B, noise_dim], every entry ~ N(0, 1), to latents [B, latent_dim]. It is what is exported, so
-    it uses only operations that give the same result on every ONNX runtime.
+    `forward` maps noise [B, noise_dim], every entry ~ N(0, 1), to latents [B, latent_dim]. Export turns it into a
+    graph, so it uses only operations that give the same result on every ONNX runtime.
 
-    A prior that is trained together with its auto-encoder needs nothing else. One that is fitted to the latents of a
-    finished auto-encoder does so in `start`, and may go on by gradient steps in `updates`.
+    A prior that is trained together with its auto-encoder needs nothing else. A prior that is fitted to the latents
+    of a finished auto-encoder does that in `start`, and may train further by gradient steps in `updates`.
 
     Args:
         latent_dim: Dimensions m of a latent.
         roles: What each column of the noise does: "gaussian" columns move a latent, and temperature and interpolation
-            act on them; a "choice" column selects a component, and nothing may mix two of its values.
+            act on them; a "choice" column selects a component, so its values are never mixed or scaled.
     """
 
     def __init__(self, latent_dim: int, roles: Sequence[Role]) -> None:
@@ -41,7 +41,7 @@ class Prior(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether the prior can be used as it is; False where it still waits for `start`."""
+        """Whether the prior can be sampled; False if it needs `start` first."""
         return True
 
     def noise(self, count: int) -> Tensor:

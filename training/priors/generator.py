@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rae_serve.errors import InvalidInput
-from training.losses import gradient_penalty
+from training.losses import critic_terms
 from training.networks import glorot, mlp
 from training.optimizers import Update, adam
 from training.priors.base import Prior
@@ -111,18 +111,14 @@ class Generator(Prior):
             noise: Noise [B, noise_dim]; the critic learns to score G's samples of it low.
             penalty: Weight of the gradient penalty.
         """
-        fake = self(noise).detach()
-        return {
-            "wasserstein": self.critic(fake).mean() - self.critic(real).mean(),
-            "penalty": penalty * gradient_penalty(self.critic, real, fake),
-        }
+        return critic_terms(self.critic, real, self(noise).detach(), penalty)
 
     def generator_terms(self, noise: Tensor) -> dict[str, Tensor]:
         """Return the loss of G: the negative mean score of G's samples."""
         return {"adversarial": -self.critic(self(noise)).mean()}
 
     def update_average(self) -> None:
-        """Take the weights of this step into their average, where there is one."""
+        """Update the average of G's weights, if there is one."""
         if isinstance(self.network, Averaged):
             self.network.update()
 

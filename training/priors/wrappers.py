@@ -1,4 +1,4 @@
-"""What any prior can use: the moving average of a network's weights, and whitened coordinates."""
+"""Wrappers that any prior can use: a moving average of a network's weights, and whitened coordinates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Averaged(nn.Module):
 
     Args:
         network: The network. Training uses and changes its own weights.
-        decay: How much of the average stays at every step, below 1. Higher values average over more steps.
+        decay: The share of the old average in the new one at every step, below 1. Higher values average over more
+            steps.
     """
 
     steps: Tensor
@@ -34,9 +35,9 @@ class Averaged(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the weights of this step into the average.
+        """Update the average by the current weights.
 
-        The first steps use a shorter average, so that the random start is forgotten.
+        The first steps use a shorter average, so that the random initial weights are forgotten.
         """
         self.steps += 1
         weight = max(1.0 - self.decay, 9.0 / (9.0 + int(self.steps)))
@@ -44,7 +45,7 @@ class Averaged(nn.Module):
             average.lerp_(current, weight)
 
     def restart(self) -> None:
-        """Start a new average at the weights of this step."""
+        """Start a new average at the current weights."""
         self.average.load_state_dict(self.network.state_dict())
         self.steps.zero_()
 
@@ -82,7 +83,7 @@ class Whitened(Prior):
     @torch.no_grad()
     def start(self, latents: Tensor) -> None:
         covariance = torch.cov(latents.double().T).reshape(self.scale.shape)
-        # An unused dimension has no variance, and no dimension has any where all images are the same.
+        # An unused dimension has no variance, and if all images are the same, no dimension has any.
         least = (1e-6 * covariance.diagonal().mean()).clamp(min=1e-12)
         self.shift.copy_(latents.mean(dim=0))
         self.scale.copy_(

@@ -1,8 +1,8 @@
 """Bias and variance against the capacity of the prior, on few training images (Table 5 of the talk).
 
-A prior that is too small cannot match the codes. A prior that is too large matches accidents of the few training
-images, or cannot be trained on them. The study trains the same auto-encoder with six priors on 2,000 images of MNIST,
-and measures the Fréchet distances of reconstructed and of generated images to the test images.
+A prior that is too small cannot match the latents of images. A prior that is too large matches accidents of the few
+training images, or cannot be trained on them. The study trains the same auto-encoder with six priors on 2,000 images
+of MNIST, and measures the Fréchet distances of reconstructed and of generated images to the test images.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Final, cast
 from matplotlib.figure import Figure
 
 from rae_serve.arrays import Pixels
+from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import Extractor, extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance, precision_recall
 from training.evaluation.metrics.memorisation import memorisation, nearest
-from training.evaluation.subject import RunSubject
 from training.models.flexae import FlexAE
 from training.recipe import Recipe
 from training.runs import Run
@@ -66,13 +66,13 @@ def run(study: Study) -> None:
         images = _QUICK_IMAGES if study.quick else IMAGES
         trained = study.trained(f"prior-{layers}x{hidden}", chosen, study.dataset(chosen, images))
         rows.append({"layers": layers, "hidden": hidden, **_measured(trained, study, test, extractor)})
-        study.write_rows("bias-variance", rows)  # after each model, so that there is something to look at
+        study.write_rows("bias-variance", rows)  # after each model, to show results early
     study.write_figure("bias-variance", _figure(rows, extractor.label))
     best = min(rows, key=lambda row: float(row["generation"]))
     study.write_page(
         "bias-variance",
-        trained.data_name,
-        images=trained.images,
+        trained.data.name,
+        images=trained.data.images,
         label=extractor.label,
         rows=rows,
         best=best,
@@ -89,9 +89,9 @@ def _recipe(study: Study, capacity: tuple[int, int]) -> Recipe:
 
 def _measured(run: Run, study: Study, test: Pixels, extractor: Extractor) -> dict[str, Any]:
     """Compare reconstructed and generated images with test images, and generated ones with training images."""
-    subject = RunSubject(run, study.device)
+    subject = subjects.of_run(run, study.device)
     model, _ = run.load()
-    dataset = study.dataset(run.recipe, run.images)
+    dataset = study.dataset(run.recipe, run.data.images)
     reference = extract(extractor, test)
     generated = extract(extractor, subject.decode(subject.latents(len(test), 0)))
     reconstructed = extract(extractor, subject.decode(subject.encode(test)))

@@ -1,6 +1,6 @@
 """Generation distance and active dimensions against the latent dimension m (Fig. 2 and 5 of the talk).
 
-Without a mask, the best m must be searched for. With the mask, any m above the dimension of the data should do.
+Without a mask, one must search for the best m. With the mask, any m above the dimension of the data should work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def run(study: Study) -> None:
     for latent_dim in CAPACITIES[twins.data_name]:
         for system in SYSTEMS:
             rows.append(twins.trained(system, latent_dim).row())
-            study.write_rows("capacity", rows)  # after each model, so that there is something to look at
+            study.write_rows("capacity", rows)  # after each model, to show results early
     study.write_figure("capacity", _figure(rows, twins))
     study.write_page(
         "capacity",

@@ -24,7 +24,7 @@ STUDIES: Final = (
 
 
 def study(name: str, source: str | None, out: Path, quick: bool, device: str) -> None:
-    """Do a study: train the missing models, and write its data, pictures and page.
+    """Repeat a published figure: train the missing models, and write data, pictures and a page.
 
     Args:
         name: One of STUDIES.

@@ -1,4 +1,4 @@
-"""Covariance and correlation of the codes, without and with the mask (Fig. 7 and Table 2 of the talk)."""
+"""Covariance and correlation of latents, without and with the mask (Fig. 7 and Table 2 of the talk)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(study: Study) -> None:
         "latent-covariance",
         twins.data_name,
         distance=twins.distance_name,
-        codes=len(twins.test_images),
+        images=len(twins.test_images),
         rows=rows,
         published=PUBLISHED,
     )
@@ -42,9 +42,9 @@ def run(study: Study) -> None:
 def _figure(both: Sequence[Twin], rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     for axes, twin, row in zip(figure.subplots(1, 2), both, rows, strict=True):
-        covariance = np.cov(twin.codes * twin.model.mask.detach().numpy(), rowvar=False)
+        covariance = np.cov(twin.latents * twin.model.mask.detach().numpy(), rowvar=False)
         drawn = axes.imshow(np.abs(covariance), vmin=0.0, vmax=1.0, cmap="viridis")
         title = f"{row['system']}: {row['active']} of {row['m']} active, NAC {row['nac']:.3f}"
         axes.set(title=title, xlabel="dimension", ylabel="dimension")
-    figure.colorbar(drawn, ax=figure.axes, label="|covariance| of the masked codes", shrink=0.8)
+    figure.colorbar(drawn, ax=figure.axes, label="|covariance| of the masked latents", shrink=0.8)
     return figure

@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from rae_serve.arrays import Pixels
 from rae_serve.images import encode, grid
 from training.data.dataset import digest
+from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.held_out import spaced
 from training.evaluation.metrics.memorisation import Nearest, memorisation, nearest
-from training.evaluation.subject import RunSubject
 from training.studies.study import Study, recipe
 
 SETTINGS: Final = (
@@ -36,7 +36,7 @@ def run(study: Study) -> None:
     test = spaced(study.test_images(chosen), _COUNT)
     dataset = study.dataset(chosen)
     trained = study.trained("flexae", chosen, dataset)
-    subject = RunSubject(trained, study.device)
+    subject = subjects.of_run(trained, study.device)
     train = dataset.images[dataset.train]
     extractor = load_extractor("cifar10", study.device)
     images = {"generated": subject.decode(subject.latents(len(test), 0)), "held-out": test}

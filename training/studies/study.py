@@ -19,6 +19,7 @@ from rae_serve import files
 from rae_serve.arrays import Pixels
 from training import recipe as recipes
 from training.data.dataset import Dataset, test_images
+from training.evaluation.report.pictures import png
 from training.progress import fit
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
@@ -102,9 +103,7 @@ class Study:
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a chart as {name}.png."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=110)
-        self.write_png(name, buffer.getvalue())
+        self.write_png(name, png(figure))
 
     def write_png(self, name: str, png: bytes) -> None:
         """Write a PNG file as {name}.png."""

@@ -7,14 +7,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
-from rae_serve.arrays import Pixels
+from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import InvalidInput
 from training.data import sources
+from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import Extractor, extract, load_extractor
 from training.evaluation.metrics.distances import Features, frechet_distance
 from training.evaluation.metrics.latents import normalised_absolute_correlation
 from training.evaluation.metrics.pixels import mse
-from training.evaluation.subject import Codes, RunSubject
+from training.evaluation.subject import Subject
 from training.models.maskaae import MaskAAE
 from training.runs import Run
 from training.studies.study import Study, recipe
@@ -32,7 +33,7 @@ QUICK: Final = (("steps", 1500),)
 
 @dataclass(frozen=True)
 class Twins:
-    """Runs of both systems on one data set of RECIPES. Studies with the same folder share the runs."""
+    """The runs of both systems on one data set of RECIPES. Studies with the same folder share the runs."""
 
     study: Study
     data_name: str
@@ -110,8 +111,8 @@ class Twin:
         return cast(MaskAAE, self.run.load()[0])
 
     @cached_property
-    def codes(self) -> Codes:
-        """The codes of the test images before the mask, [N, m]."""
+    def latents(self) -> Latents:
+        """The latents of the test images before the mask, [N, m]."""
         return self._subject.encode(self.twins.test_images)
 
     def row(self) -> dict[str, Any]:
@@ -122,11 +123,11 @@ class Twin:
             "system": SYSTEMS[self.system],
             "m": len(self.model.mask),
             "active": len(self.model.active),
-            "reconstruction_mse": float(mse(subject.decode(self.codes), test).mean()),
+            "reconstruction_mse": float(mse(subject.decode(self.latents), test).mean()),
             "generation_distance": self.twins.distance(generated),
-            "nac": normalised_absolute_correlation(self.codes[:, self.model.active]),
+            "nac": normalised_absolute_correlation(self.latents[:, self.model.active]),
         }
 
     @cached_property
-    def _subject(self) -> RunSubject:
-        return RunSubject(self.run, self.twins.study.device)
+    def _subject(self) -> Subject:
+        return subjects.of_run(self.run, self.twins.study.device)

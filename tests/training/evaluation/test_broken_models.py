@@ -67,9 +67,8 @@ def evaluate(real, extractor):
         codes = np.zeros((n, 1), np.float32)
         held_out, sample = real.held_out[:n], real.train[:n]
         data = EvaluationData(held_out, codes, held_out, codes, generated, real.train, sample)
-        quiet = lambda *_: None  # noqa: E731
-        figures = distribution_figures(data, extractor, metrics, quiet)
-        figures |= memorisation_figures(data, extractor, quiet)[0]
+        figures = distribution_figures(data, extractor, metrics)
+        figures |= memorisation_figures(data, extractor)[0]
         figures |= reconstruction_figures(data)
         found = verdict.findings(figures, extractor.label, same_data=True)
         return figures, {finding.question: finding.grade for finding in found}

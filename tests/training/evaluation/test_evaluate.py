@@ -19,7 +19,6 @@ from training.evaluation.features.extractors import Cifar10Extractor
 from training.evaluation.figures import collect, distribution_figures, stretch
 from training.evaluation.report.page import Picture, html
 from training.evaluation.report.verdict import Finding
-from training.evaluation.subject import BundleSubject, RunSubject
 from training.runs import Run, load_data
 from training.trainer import Trainer
 
@@ -93,14 +92,14 @@ def test_an_untrained_model_is_not_to_be_shipped(command, alone, tmp_path):
 
 
 def test_the_figures_of_a_run_and_of_its_bundle_agree(run, bundle, extractor):
-    subjects = RunSubject(run, CPU), BundleSubject(bundle, "cpu")
+    subjects = subject.of_run(run, CPU), subject.of_bundle(bundle, "cpu")
     figures = []
     made = []
     for one in subjects:
         images = held_out.load(one, None)
-        data = collect(one, images, 10_000, 3, lambda *_: None)
+        data = collect(one, images, 10_000, 3)
         made.append(data)
-        figures.append(distribution_figures(data, extractor, ["frechet", "precision-recall"], lambda *_: None))
+        figures.append(distribution_figures(data, extractor, ["frechet", "precision-recall"]))
     for kind in ("generated", "reconstructed"):
         difference = np.abs(getattr(made[0], kind).astype(int) - getattr(made[1], kind))
         assert difference.max() <= bundle.manifest.tolerance_grey_levels

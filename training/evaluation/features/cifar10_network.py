@@ -50,8 +50,7 @@ class Cifar10Network(nn.Module):
         self.head = nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(x))
-        return logits
+        return self.head(self.features(x))
 
     @classmethod
     def load(cls) -> Cifar10Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -16,6 +15,7 @@ from torch.nn.functional import interpolate
 from rae_serve import files
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.images import encode_npy
 from training.data import sources
 from training.data.batches import to_tensor
 from training.data.dataset import digest
@@ -73,8 +73,7 @@ class Cifar10Extractor:
         size = tuple(min(max(side, SIDE), _LARGEST) for side in x.shape[2:])
         if size != x.shape[2:]:
             x = interpolate(x, size=size, mode="bilinear", antialias=True, align_corners=False)
-        features: Features = self._network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy()
-        return features
+        return self._network.features(x.contiguous(memory_format=torch.channels_last)).cpu().numpy()
 
 
 class InceptionExtractor:
@@ -104,8 +103,7 @@ class InceptionExtractor:
     @torch.no_grad()
     def __call__(self, images: Pixels) -> Features:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
-        features: Tensor = self._network(_three_channels(x))[0]
-        return features.cpu().numpy()
+        return self._network(_three_channels(x))[0].cpu().numpy()
 
 
 # A new extractor needs an entry here, its name in ExtractorName, and in the --network option of `rae-serve evaluate`.
@@ -129,7 +127,9 @@ def load_extractor(name: ExtractorName, device: torch.device, weights: Path | No
     return EXTRACTORS[name](device, weights)
 
 
-def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None] = lambda _: None) -> Features:
+def extract(
+    extractor: Extractor, images: Pixels, progress: Callable[[int, int], object] = lambda done, total: None
+) -> Features:
     """Return the features of images, from the cache where they are there.
 
     Each piece of 1,000 images is kept in the cache by the digests of its pixels and of the weights. So an interrupted
@@ -138,7 +138,7 @@ def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None
     Args:
         extractor: What computes the features.
         images: uint8 [N, H, W, C].
-        progress: Called after each piece with the number of its images.
+        progress: Called after each piece with the number of images done and of all images.
     """
     parts = []
     for start in range(0, len(images), CHUNK):
@@ -147,18 +147,16 @@ def extract(extractor: Extractor, images: Pixels, progress: Callable[[int], None
         part = _read(cached, len(piece))
         if part is None:
             part = np.concatenate([extractor(piece[i : i + _BATCH]) for i in range(0, len(piece), _BATCH)])
-            buffer = io.BytesIO()
-            np.save(buffer, part, allow_pickle=False)
             cached.parent.mkdir(parents=True, exist_ok=True)
-            files.write(cached, buffer.getvalue())
+            files.write(cached, encode_npy(part))
         parts.append(part)
-        progress(len(piece))
+        progress(start + len(piece), len(images))
     return np.concatenate(parts)
 
 
 def _read(path: Path, rows: int) -> Features | None:
     try:
-        loaded: Features = np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # missing or damaged: computed again
         return None
     return loaded if len(loaded) == rows else None
@@ -177,11 +175,10 @@ def _fetched_inception() -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(URL_INCEPTION_V3, str(path), hash_prefix=_INCEPTION_SHA256, progress=False)
         except (OSError, RuntimeError) as error:
-            raise InvalidInput(
-                "--network",
-                f"the weights of inception are not at {path} and cannot be fetched ({error}); give {_INCEPTION_FILE} "
-                "of torch-fidelity's release 0.2.0 by --weights, or use --network cifar10, which needs no download",
-            ) from None
+            problem = f"the weights of inception are not at {path} and cannot be fetched ({error})"
+            remedy = f"give {_INCEPTION_FILE} of torch-fidelity's release 0.2.0 by --weights"
+            other = "or use --network cifar10, which needs no download"
+            raise InvalidInput("--network", f"{problem}; {remedy}, {other}") from None
     return path
 
 

@@ -13,7 +13,7 @@ from sklearn.neighbors import NearestNeighbors
 Features = npt.NDArray[np.floating[Any]]
 Float64 = npt.NDArray[np.float64]
 
-_CHUNK_MIB: Final = 64  # of a distance matrix that is held at once
+_CHUNK_MIB: Final = 64  # the most of a distance matrix that is in memory at once
 
 
 class KernelDistance(NamedTuple):
@@ -144,5 +144,4 @@ def _mmd2(x: Features, y: Features) -> float:
 
 def _cubic(x: Features, y: Features) -> Float64:
     kernel = (x.astype(np.float64) @ y.T.astype(np.float64)) / x.shape[1] + 1.0
-    cubed: Float64 = kernel * kernel * kernel
-    return cubed
+    return kernel * kernel * kernel

@@ -35,7 +35,7 @@ def rarest_mode(features: Features, reference: Features, *, seed: int = 0) -> fl
     """
     require_comparable(features, reference, rows=1)
     if len(reference) < MIN_IMAGES:
-        raise ValueError(f"{len(reference)} real rows do not tell kinds apart: {MIN_IMAGES} do")
+        raise ValueError(f"{len(reference)} real rows are too few to tell kinds apart; {MIN_IMAGES} are needed")
     clusters = min(CLUSTERS, len(reference) // _EACH)
     means = MiniBatchKMeans(clusters, n_init=10, random_state=seed).fit(reference.astype(np.float64))
     real = np.bincount(means.labels_, minlength=clusters) / len(reference)

@@ -17,8 +17,7 @@ _RADIUS: Final = 5  # of the window of 11 × 11
 def mse(images: Pixels, originals: Pixels) -> Float64:
     """Return the mean of (x − y)² over the pixels, with pixels in [0, 1]."""
     difference = (_paired(images, originals) - originals) / 255.0
-    means: Float64 = np.square(difference).mean(axis=(1, 2, 3))
-    return means
+    return np.square(difference).mean(axis=(1, 2, 3))
 
 
 def psnr(images: Pixels, originals: Pixels) -> Float64:
@@ -43,13 +42,11 @@ def ssim(images: Pixels, originals: Pixels) -> Float64:
     similarity /= (mean_x**2 + mean_y**2 + c1) * (variance_x + variance_y + c2)
     if min(x.shape[1:3]) > 2 * _RADIUS:
         similarity = similarity[:, _RADIUS:-_RADIUS, _RADIUS:-_RADIUS]
-    means: Float64 = similarity.mean(axis=(1, 2, 3))
-    return means
+    return similarity.mean(axis=(1, 2, 3))
 
 
 def _blur(images: Float64) -> Float64:
-    blurred: Float64 = gaussian_filter(images, sigma=(0.0, _SIGMA, _SIGMA, 0.0), radius=(0, _RADIUS, _RADIUS, 0))
-    return blurred
+    return gaussian_filter(images, sigma=(0.0, _SIGMA, _SIGMA, 0.0), radius=(0, _RADIUS, _RADIUS, 0))
 
 
 def _paired(images: Pixels, originals: Pixels) -> Float64:

@@ -29,7 +29,7 @@ def gallery(
         ),
         Picture(
             "Interpolations",
-            "Each row follows the straight line between the codes of two held-out images. A good model gives "
+            "Each row follows the straight line between the latents of two held-out images. A good model gives "
             "believable images all along.",
             pictures.interpolations(data, subject),
         ),
@@ -39,20 +39,20 @@ def gallery(
     return [
         *shown,
         Picture(
-            "Codes and prior",
-            "On the first two principal axes of the codes. The prior should cover the codes and nothing else.",
+            "Latents of images and of the prior",
+            "On the first two principal axes of latents of images. The prior should cover these and nothing else.",
             pictures.embedding(data),
             pixels=False,
         ),
         Picture(
             "Activity of each dimension",
-            "An idle dimension carries no information. Where the two bars differ, the prior misses the codes.",
+            "An idle dimension carries no information. Where the bars differ, the prior does not match the images.",
             pictures.activity(data),
             pixels=False,
         ),
         Picture(
             "Correlations between dimensions",
-            "The prior and the codes should show the same pattern.",
+            "Latents of images and of the prior should show the same pattern.",
             pictures.covariance(data),
             pixels=False,
         ),

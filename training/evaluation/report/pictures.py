@@ -8,12 +8,12 @@ from typing import Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from rae_serve.arrays import Pixels
+from rae_serve.arrays import Latents, Pixels
 from rae_serve.images import encode, grid
 from training.evaluation.figures import EvaluationData, Neighbours
 from training.evaluation.metrics.latents import ACTIVE
 from training.evaluation.metrics.memorisation import Nearest
-from training.evaluation.subject import Codes, Subject
+from training.evaluation.subject import Subject
 
 _COLUMNS: Final = 12
 _INTERPOLATED: Final = 6
@@ -33,9 +33,9 @@ def reconstructions(data: EvaluationData) -> bytes:
 
 
 def interpolations(data: EvaluationData, subject: Subject) -> bytes:
-    """Show one row per pair of held-out images: images decoded along the straight line between their codes."""
-    pairs = min(_INTERPOLATED, len(data.codes) // 2)
-    starts, ends = data.codes[:pairs, None], data.codes[pairs : 2 * pairs, None]
+    """Show one row per pair of held-out images: images decoded along the straight line between latents."""
+    pairs = min(_INTERPOLATED, len(data.encoded) // 2)
+    starts, ends = data.encoded[:pairs, None], data.encoded[pairs : 2 * pairs, None]
     along = np.linspace(0.0, 1.0, _STEPS, dtype=np.float32)[:, None]
     latents = (1.0 - along) * starts + along * ends
     return encode(grid(subject.decode(latents.reshape(-1, latents.shape[-1])), _STEPS))
@@ -62,7 +62,7 @@ def neighbours(data: EvaluationData, found: Neighbours, *, nearest_first: bool) 
 
 
 def covariance(data: EvaluationData) -> bytes:
-    """Draw the correlation matrices of the codes and of the prior's latents side by side."""
+    """Draw the correlation matrices of latents of images and of the prior, side by side."""
     figure = Figure(figsize=(8.0, 3.6), layout="constrained")
     for axes, (title, latents) in zip(figure.subplots(1, 2), _both(data), strict=True):
         with np.errstate(invalid="ignore", divide="ignore"):  # a constant dimension stays white
@@ -70,39 +70,39 @@ def covariance(data: EvaluationData) -> bytes:
         drawn = axes.imshow(matrix, vmin=-1.0, vmax=1.0, cmap="RdBu_r")
         axes.set(title=title, xlabel="dimension", ylabel="dimension")
     figure.colorbar(drawn, ax=figure.axes, label="correlation", shrink=0.8)
-    return _png(figure)
+    return png(figure)
 
 
 def activity(data: EvaluationData) -> bytes:
-    """Draw the standard deviation of each dimension, of the codes and of the prior, and the limit of idle ones."""
+    """Draw each dimension's standard deviation over images and over the prior, and the limit for idle dimensions."""
     figure = Figure(figsize=(8.0, 2.8), layout="constrained")
     axes = figure.subplots()
-    positions = np.arange(data.codes.shape[1])
+    positions = np.arange(data.encoded.shape[1])
     for shift, (title, latents) in zip((-0.2, 0.2), _both(data), strict=True):
         axes.bar(positions + shift, latents.std(axis=0), width=0.4, label=title)
-    idle = np.sqrt(ACTIVE) * data.codes.std(axis=0).max()
+    idle = np.sqrt(ACTIVE) * data.encoded.std(axis=0).max()
     axes.axhline(idle, color="black", linewidth=1, linestyle=":", label="idle below")
     axes.set(xlabel="dimension", ylabel="standard deviation")
     axes.legend()
-    return _png(figure)
+    return png(figure)
 
 
 def embedding(data: EvaluationData) -> bytes:
-    """Draw the codes and the prior's latents on the first two principal axes of the codes."""
-    centre = data.codes.mean(axis=0)
-    axes_of_codes = np.linalg.svd((data.codes - centre).astype(np.float64), full_matrices=False)[2][:2]
+    """Draw latents of images and of the prior on the first two principal axes of the former."""
+    centre = data.encoded.mean(axis=0)
+    principal_axes = np.linalg.svd((data.encoded - centre).astype(np.float64), full_matrices=False)[2][:2]
     figure = Figure(figsize=(5.2, 4.6), layout="constrained")
     axes = figure.subplots()
     for title, latents in _both(data):
-        flat = ((latents[:_POINTS] - centre) @ axes_of_codes.T).T
+        flat = ((latents[:_POINTS] - centre) @ principal_axes.T).T
         axes.scatter(flat[0], flat[-1], s=4, alpha=0.4, linewidths=0, label=title)
-    axes.set(xlabel="first principal axis of the codes", ylabel="second principal axis", aspect="equal")
+    axes.set(xlabel="first principal axis of latents of images", ylabel="second principal axis", aspect="equal")
     axes.legend(markerscale=4)
-    return _png(figure)
+    return png(figure)
 
 
-def _both(data: EvaluationData) -> list[tuple[str, Codes]]:
-    return [("codes of held-out images", data.codes), ("latents of the prior", data.latents)]
+def _both(data: EvaluationData) -> list[tuple[str, Latents]]:
+    return [("latents of held-out images", data.encoded), ("latents of the prior", data.sampled)]
 
 
 def _paired_rows(above: Pixels, below: Pixels, rows: int) -> Pixels:
@@ -113,7 +113,8 @@ def _paired_rows(above: Pixels, below: Pixels, rows: int) -> Pixels:
     return grid(pairs.reshape(-1, *above.shape[1:]), columns)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a chart as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

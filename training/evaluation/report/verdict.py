@@ -6,8 +6,8 @@ and are relative to the figures of real images where that is possible. They say 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 from training.evaluation.figures import Figures
 
@@ -43,23 +43,20 @@ def findings(figures: Figures, label: str, *, same_data: bool) -> list[Finding]:
         label: The name of the Fréchet distance among the figures.
         same_data: Whether the training images are those that the model was trained on.
     """
-    found = []
-    if label in figures:
-        found += [_likeness(figures, label), _prior(figures, label)]
-    if "precision-recall" in figures:
-        found += [_precision(figures), _recall(figures)]
-    if "rarest mode" in figures:
-        found.append(_modes(figures))
-    if "memorisation" in figures:
-        found.append(_copies(figures))
-    if "reconstruction" in figures:
-        found.append(_reconstruction(figures))
+    questions = {
+        label: (_likeness, _prior),
+        "precision-recall": (_precision, _recall),
+        "rarest mode": (_modes,),
+        "memorisation": (_copies,),
+        "reconstruction": (_reconstruction,),
+    }
+    found = [ask(figures[name]) for name, asked in questions.items() if name in figures for ask in asked]
     if not same_data:
         found.append(
             Finding(
                 "Was the model trained on this data set?",
                 "doubtful",
-                "The digest of its training images is another. The held-out images may be of another kind, too.",
+                "Its training images were others: the digests differ. The held-out images may be of another kind.",
                 "good if the digests are equal",
             )
         )
@@ -77,32 +74,32 @@ def summary(found: Sequence[Finding]) -> tuple[Grade, str]:
     return "good", "Fit to ship, by every figure that was computed. Look at the pictures, too."
 
 
-def _likeness(figures: Figures, label: str) -> Finding:
-    generated, spread, limit = (figures[label][key] for key in ("generated", "spread", "training"))
+def _likeness(figure: Mapping[str, Any]) -> Finding:
+    generated, spread, limit = (figure[key] for key in ("generated", "spread", "training"))
     share = generated / spread
     return Finding(
         "Do generated images look like real ones?",
         _at_most(share, 0.1, 0.3),
-        f"{label} {generated:.3g}, which is {share:.1%} of the scale: the distance of a model that always makes the "
+        f"The Fréchet distance is {generated:.3g}, {share:.1%} of the scale: that of a model that always makes the "
         f"average image ({spread:.3g}). Real training images have {limit:.2g}.",
         "good up to 10% of the scale, bad above 30%",
     )
 
 
-def _prior(figures: Figures, label: str) -> Finding:
-    generated, reconstructed, spread = (figures[label][key] for key in ("generated", "reconstructed", "spread"))
+def _prior(figure: Mapping[str, Any]) -> Finding:
+    generated, reconstructed, spread = (figure[key] for key in ("generated", "reconstructed", "spread"))
     excess = max(generated - reconstructed, 0.0) / spread
     return Finding(
-        "Does the prior match the codes?",
+        "Does the prior match the latents of images?",
         _at_most(excess, 0.05, 0.2),
-        f"{label} {generated:.3g} for generated images, {reconstructed:.3g} for reconstructions. The difference, "
-        f"{excess:.1%} of the scale, comes from the prior; the rest comes from the decoder.",
+        f"The Fréchet distance is {generated:.3g} for generated images, {reconstructed:.3g} for reconstructions. The "
+        f"difference, {excess:.1%} of the scale, comes from the prior; the rest comes from the decoder.",
         "good up to 5% of the scale, bad above 20%",
     )
 
 
-def _precision(figures: Figures) -> Finding:
-    value, limit = (figures["precision-recall"][key]["precision"] for key in ("generated", "training"))
+def _precision(figure: Mapping[str, Any]) -> Finding:
+    value, limit = (figure[key]["precision"] for key in ("generated", "training"))
     return Finding(
         "Is each generated image believable?",
         _at_least(value / limit if limit else 0.0, 0.6, 0.3),
@@ -112,8 +109,8 @@ def _precision(figures: Figures) -> Finding:
     )
 
 
-def _recall(figures: Figures) -> Finding:
-    value, limit = (figures["precision-recall"][key]["recall"] for key in ("generated", "training"))
+def _recall(figure: Mapping[str, Any]) -> Finding:
+    value, limit = (figure[key]["recall"] for key in ("generated", "training"))
     return Finding(
         "Are generated images as varied as real ones?",
         _at_least(value / limit if limit else 0.0, 0.4, 0.2),
@@ -123,8 +120,8 @@ def _recall(figures: Figures) -> Finding:
     )
 
 
-def _modes(figures: Figures) -> Finding:
-    value, limit = (figures["rarest mode"][key] for key in ("generated", "training"))
+def _modes(figure: Mapping[str, Any]) -> Finding:
+    value, limit = (figure[key] for key in ("generated", "training"))
     return Finding(
         "Is every kind of image generated?",
         _at_least(value, 0.2, 0.1),
@@ -134,8 +131,8 @@ def _modes(figures: Figures) -> Finding:
     )
 
 
-def _copies(figures: Figures) -> Finding:
-    copies, closer = (figures["memorisation"][key] for key in ("copies", "closer"))
+def _copies(figure: Mapping[str, Any]) -> Finding:
+    copies, closer = (figure[key] for key in ("copies", "closer"))
     return Finding(
         "Are generated images new, not copies of training images?",
         _at_most(copies, 0.05, 0.2),
@@ -146,8 +143,8 @@ def _copies(figures: Figures) -> Finding:
     )
 
 
-def _reconstruction(figures: Figures) -> Finding:
-    explained, psnr, ssim = (figures["reconstruction"][key] for key in ("explained", "psnr_db", "ssim"))
+def _reconstruction(figure: Mapping[str, Any]) -> Finding:
+    explained, psnr, ssim = (figure[key] for key in ("explained", "psnr_db", "ssim"))
     return Finding(
         "Do reconstructions look like their originals?",
         _at_least(explained, 0.8, 0.5),

@@ -26,7 +26,7 @@ def test_a_missing_mode_is_0_and_a_faithful_model_1():
 
 
 def test_too_few_real_images_tell_nothing():
-    with pytest.raises(ValueError, match="do not tell kinds apart"):
+    with pytest.raises(ValueError, match="too few to tell kinds apart"):
         rarest_mode(drawn(5), drawn(60))
 
 

@@ -1,6 +1,6 @@
 """Measure what each recipe key of FlexAE's further prior steps is worth, by the Fréchet distance of generated digits.
 
-    rae-serve train flexae-mnist-small --data ../shared/data --set prior_steps=0 --out runs/joint
+    rae-serve train flexae-mnist-small --data ../shared/data --steps 2345 --set prior_steps=0 --out runs/joint
     python -m benchmarks.prior_ablation runs/joint --data ../shared/data --updates 2000
 
 Every variant starts from the same jointly trained model and differs from the recipe in one key. The distance is that

@@ -168,6 +168,8 @@ class ModelList(BaseModel):
     """All models."""
 
     models: list[ModelSummary]
+    default: str = Field(description="The name of the default model, even if that model is not loaded.")
+    default_reason: str = Field(description="Why this model is the default.")
 
 
 class ModelDetail(BaseModel):

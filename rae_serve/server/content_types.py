@@ -24,10 +24,9 @@ def content_type(headers: Mapping[str, str]) -> str:
     A picture type has its registered name: "image/jpg" gives "image/jpeg".
     """
     media_type = headers.get("content-type", "").split(";")[0].strip().lower()
-    kind, _, subtype = media_type.partition("/")
-    if kind != "image":
+    if not media_type.startswith("image/"):
         return media_type
-    subtype = subtype.removeprefix("x-")
+    subtype = media_type.removeprefix("image/").removeprefix("x-")
     return f"image/{_PICTURE_ALIASES.get(subtype, subtype)}"
 
 
@@ -38,6 +37,6 @@ def is_json(media_type: str) -> bool:
     )
 
 
-def unsupported(media_type: str, supported: str) -> str:
-    """Return the detail of a 415 response: what Content-Type should be, and what it is."""
-    return f"Content-Type must be {supported}, {f'not {media_type}' if media_type else 'but it is missing'}; set it"
+def unsupported(media_type: str, *supported: str) -> str:
+    """Return the detail of a 415 response: what Content-Type is, and what to set it to."""
+    return f"Content-Type is {media_type or 'missing'}; set it to {' or '.join(supported)}"

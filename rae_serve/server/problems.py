@@ -156,12 +156,14 @@ class ProblemMiddleware:
 
 
 def _clear_detail(scope: Scope, detail: str) -> str:
-    """Return a detail that names the path, if the router gave only the name of the status."""
+    """Return a detail that says more, if the framework's own says too little."""
     match detail:
         case "Not Found":
             return f"there is nothing at {scope['path']}; /docs lists the addresses"
         case "Method Not Allowed":
             return f"{scope['path']} does not take {scope['method']}"
+        case "There was an error parsing the body":  # FastAPI's, for text that is not UTF-8 or is nested too deeply
+            return "the body cannot be read as JSON"
     return detail
 
 

@@ -86,8 +86,7 @@ async def read_upload(request: Request, max_pictures: int) -> Upload:
     elif media_type in PICTURES or media_type == "application/octet-stream":
         upload = Upload([("body", await request.body())])
     else:
-        supported = "image/png or another picture type, multipart/form-data or application/json"
-        raise HTTPException(415, unsupported(media_type, supported))
+        raise HTTPException(415, unsupported(media_type, *PICTURES, "multipart/form-data", "application/json"))
     if not upload.files:
         raise InvalidInput("images", "must hold at least one picture")
     arrays.at_most("images", len(upload.files), max_pictures)

@@ -304,22 +304,23 @@ def test_a_default_that_is_damaged_is_named(folder):
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9", b"line\nbreak", b"\x7f", "\x85".encode(), b"\xed\xa0\x80"])
-def test_a_folder_whose_name_no_address_can_hold_is_refused(folder, name, capsys):
-    logs.install()
-    shutil.copytree(folder / "one", os.fsencode(folder) + b"/" + name)
+def test_a_folder_whose_name_no_address_can_hold_is_refused(folder, name, caplog):
+    shutil.copytree(folder / "one", folder / os.fsdecode(name))
     catalog = started(folder)
     assert (list(catalog.engines), catalog.ready()) == (["one"], True)
-    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "is refused" in line]
-    assert repr(os.fsdecode(name)) in line["message"]
+    (record,) = [record for record in caplog.records if "is refused" in record.message]
+    line = logs.JsonLines().format(record).encode()  # it has no lone surrogate, and stays one line
+    assert repr(os.fsdecode(name)) in json.loads(line)["message"]
+    assert b"\n" not in line
     client = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
     assert [model["name"] for model in client.get("/v1/models").json()["models"]] == ["one"]
     assert "the models are: one" in client.get("/v1/models/unknown").json()["detail"]
     catalog.refresh()
-    assert "is refused" not in capsys.readouterr().err  # it is said once
+    assert caplog.text.count("is refused") == 1
     catalog.close()
 
 
-@pytest.mark.parametrize("name", ["数字", "a b", "100%", "a%2Fb", "a?b#c", "a\\b", "é", "नमस्‍ते", "'\""])
+@pytest.mark.parametrize("name", ["数字", "a b", "100%", "a?b#c", "a\\b", "é", "नमस्‍ते", "'\""])
 def test_a_folder_with_any_other_name_is_served(folder, name):
     (folder / "one").rename(folder / name)
     catalog = started(folder)

@@ -17,6 +17,7 @@ from rae_serve.server import problems
 
 # Request line and headers together. With h11 uvicorn has this limit; with httptools it has none.
 MAX_HEAD_BYTES: Final = 65_536
+DECLINED_UPGRADE: Final = b"declined-upgrade"  # the header in which the service sees what upgrade was offered
 
 
 def install(seconds: float) -> None:
@@ -47,6 +48,8 @@ class _Parser(httptools.HttpRequestParser):
             try:
                 return super(_Parser, parser).feed_data(data)
             except httptools.HttpParserUpgrade as stop:
+                if not self._connection._should_upgrade():
+                    raise
                 data = self._connection.head_without_upgrade() + data[stop.args[0] :]
                 self._connection.parser = parser = _Parser(self._connection)
 
@@ -94,17 +97,14 @@ class Connection(HttpToolsProtocol):
             self.send_400_response("The head of the request is too large.")
 
     def head_without_upgrade(self) -> bytes:
-        """Return the head of the current request, with `upgrade` taken out of its Connection header."""
+        """Return the head of the current request, with its Upgrade header renamed to DECLINED_UPGRADE."""
         method, version = self.scope["method"].encode(), self.scope["http_version"].encode()
-        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
-        for name, value in self.headers:
-            if name == b"connection":
-                value = b",".join(option for option in value.split(b",") if option.strip().lower() != b"upgrade")
-            lines.append(name + b": " + value)
-        return b"\r\n".join([*lines, b"", b""])
+        names = {b"upgrade": DECLINED_UPGRADE}
+        headers = [b"%s: %s" % (names.get(name, name), value) for name, value in self.headers]
+        return b"\r\n".join([b"%s %s HTTP/%s" % (method, self.url, version), *headers, b"", b""])
 
     def _should_upgrade(self) -> bool:
-        """Make uvicorn ignore a head that is to be parsed again. CONNECT has no other form, so it gets 400."""
+        """Make uvicorn ignore a head that is to be parsed again. CONNECT is an upgrade even without the header."""
         return self.scope["method"] != "CONNECT"
 
     def send_400_response(self, msg: str) -> None:

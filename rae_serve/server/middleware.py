@@ -4,9 +4,9 @@ A request passes, from the outside in:
 
 1. `CORSMiddleware`, if the settings name origins.
 2. `RequestMiddleware`, one object per request (`_RequestCycle`), in these steps:
-   `__init__` gives the request an id and a deadline, `_check_head` asks for an API key and refuses what the server
-   does not speak, `_read_body` reads the body within its limit, `run` calls the service until the deadline, `record`
-   writes the metrics and the access log.
+   `__init__` gives the request an id and a deadline, `_check_head` asks for an API key and refuses a WebSocket,
+   `_read_body` reads the body within its limit and refuses a compressed one, `run` calls the service until the
+   deadline, `record` writes the metrics and the access log.
    One class does all of it, because every layer of middleware costs time in every request.
 3. `ProblemMiddleware`, which turns every error response into problem details.
 4. BentoML, and the FastAPI app of `app.py`.
@@ -28,6 +28,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rae_serve.server import metrics, problems
+from rae_serve.server.connections import DECLINED_UPGRADE
 from rae_serve.server.keys import ApiKeys
 from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
 from rae_serve.server.settings import Settings
@@ -66,7 +67,10 @@ class _Cors(CORSMiddleware):
         response = super().preflight_response(request_headers)
         if response.status_code < 400:
             return response
-        return problems.response(response.status_code, bytes(response.body).decode(), headers={"Vary": "Origin"})
+        refusal = problems.response(response.status_code, bytes(response.body).decode())
+        for name, value in response.headers.items():
+            refusal.headers.setdefault(name, value)
+        return refusal
 
 
 class RequestMiddleware:
@@ -89,7 +93,7 @@ class RequestMiddleware:
 
 
 class _Refused(Exception):
-    """The request is refused before its body has been read to the end, so the connection must be closed."""
+    """The request is refused. Its body may not have been read to the end, so the connection must be closed."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         self.response = problems.response(status, detail, headers={"Connection": "close", **headers})
@@ -169,15 +173,11 @@ class _RequestCycle:
             access.info("answered", extra={"facts": facts})
 
     def _check_head(self, keys: ApiKeys) -> None:
-        """Refuse a request without its key, a WebSocket, and a compressed body."""
+        """Refuse a request without its key, and a WebSocket."""
         if challenge := keys.challenge(self.scope, self.headers):
             raise _Refused(401, _KEY_NEEDED, **{"WWW-Authenticate": challenge})
-        if self.headers.get(b"upgrade", b"").lower() == b"websocket":
+        if self.headers.get(DECLINED_UPGRADE, b"").lower() == b"websocket":
             raise _Refused(404, f"there is no WebSocket at {self.scope['path']}; /docs lists the addresses")
-        coding = self.headers.get(b"content-encoding", b"").strip().lower()
-        if coding not in (b"", b"identity"):
-            problem = f"the body has Content-Encoding {coding.decode('latin-1')}, and only plain bodies are read"
-            raise _Refused(415, f"{problem}; send it without", **{"Accept-Encoding": "identity"})
 
     async def _read_body(self) -> bytes:
         """Read the whole body first, so that no route sees a body that is too large or too slow."""
@@ -199,6 +199,10 @@ class _RequestCycle:
                     more = message.get("more_body", False)
         except TimeoutError:
             raise _Refused(408, f"the body did not arrive within {self.settings.max_seconds:g} s") from None
+        coding = self.headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+        if coding not in ("", "identity"):
+            problem = f"the body has the Content-Encoding {coding}; send it uncompressed, without this header"
+            raise _Refused(415, problem, **{"Accept-Encoding": "identity"})
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _seconds_left(self) -> float:

@@ -91,6 +91,7 @@ UPGRADES = [
     b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
     b"connection: keep-alive\r\nConnection: HTTP2-Settings,  upgrade\r\nupgrade: H2C\r\n",
     b"Upgrade: TLS/1.3\r\nConnection: Upgrade\r\n",
+    b"Proxy-Connection: upgrade\r\nUpgrade:\r\nX: upgrade\r\n",
 ]
 
 
@@ -127,6 +128,14 @@ def test_pipelined_requests_with_upgrades_are_all_answered(server):
     with connected(server) as connection:
         connection.sendall(request * 2 + request.replace(b"Upgrade, ", b"close, Upgrade, "))
         assert rest_of(connection).count(b"HTTP/1.1 200 ") == 3
+
+
+def test_connect_is_a_method_like_any_other(server):
+    with connected(server) as connection:
+        connection.sendall(
+            b"CONNECT /v1/models HTTP/1.1\r\nHost: here\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+        )
+        assert answer_on(connection).status == 405
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/ws", "/livez", "/ui/"])

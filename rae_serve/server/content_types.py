@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-PICTURES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
+from rae_serve.preprocessing import FORMATS
+
+PICTURES: Final = tuple(f"image/{name.lower()}" for name in FORMATS)
 # Other names that programs give to picture types, without the prefix "x-".
 _PICTURE_ALIASES: Final = {
     "apng": "png",
+    "heic": "heif",
     "jfif": "jpeg",
     "jpg": "jpeg",
     "ms-bmp": "bmp",

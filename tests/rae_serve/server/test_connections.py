@@ -132,9 +132,7 @@ def test_pipelined_requests_with_upgrades_are_all_answered(server):
 
 def test_connect_is_a_method_like_any_other(server):
     with connected(server) as connection:
-        connection.sendall(
-            b"CONNECT /v1/models HTTP/1.1\r\nHost: here\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
-        )
+        connection.sendall(b"CONNECT /v1/models HTTP/1.1\r\nHost: here\r\n" + UPGRADES[0] + b"\r\n")
         assert answer_on(connection).status == 405
 
 

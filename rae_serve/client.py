@@ -12,6 +12,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Sequence
 from typing import Any, Generic, Self, TypeVar
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ class _Api(ABC, Generic[Array]):
 
         Args:
             n: How many images.
-            seed: The seed of the noise; None draws one.
+            seed: The seed of the noise. With None the service draws one; `draw` returns it too.
             offset: The first row of the seed.
             temperature: Factor on the gaussian columns of the noise, from 0 to 10.
 
@@ -150,8 +151,20 @@ class Client(_Api[npt.NDArray[Any]]):
         """List the models of the service: name, digest, shapes and more."""
         return _models(self._http.get("/v1/models"))
 
+    def attributes(self) -> dict[str, dict[str, Any]]:
+        """Return the attributes of the model that `edit` takes, by name, as its manifest describes them."""
+        model = self.model or _default(self._http.get("/v1/models"))
+        return _attributes(self._http.get(_address(model)))
+
+    def draw(self, n: int = 1, *, temperature: float = 1.0) -> tuple[npt.NDArray[Any], int]:
+        """Let the service draw a seed; return images as `sample` does, and the seed that makes them again."""
+        return _seeded(self._request("sample", n=n, temperature=temperature))
+
     def _post(self, verb: str, **fields: Any) -> npt.NDArray[Any]:
-        return _array(self._http.post(f"/v1/{verb}", json={"model": self.model, **fields, "format": "npy"}))
+        return _array(self._request(verb, **fields))
+
+    def _request(self, verb: str, **fields: Any) -> httpx.Response:
+        return self._http.post(f"/v1/{verb}", json={"model": self.model, **fields, "format": "npy"})
 
 
 class AsyncClient(_Api[Coroutine[Any, Any, npt.NDArray[Any]]]):
@@ -174,8 +187,20 @@ class AsyncClient(_Api[Coroutine[Any, Any, npt.NDArray[Any]]]):
         """List the models of the service: name, digest, shapes and more."""
         return _models(await self._http.get("/v1/models"))
 
+    async def attributes(self) -> dict[str, dict[str, Any]]:
+        """Return the attributes of the model that `edit` takes, by name, as its manifest describes them."""
+        model = self.model or _default(await self._http.get("/v1/models"))
+        return _attributes(await self._http.get(_address(model)))
+
+    async def draw(self, n: int = 1, *, temperature: float = 1.0) -> tuple[npt.NDArray[Any], int]:
+        """Let the service draw a seed; return images as `sample` does, and the seed that makes them again."""
+        return _seeded(await self._request("sample", n=n, temperature=temperature))
+
     async def _post(self, verb: str, **fields: Any) -> npt.NDArray[Any]:
-        return _array(await self._http.post(f"/v1/{verb}", json={"model": self.model, **fields, "format": "npy"}))
+        return _array(await self._request(verb, **fields))
+
+    async def _request(self, verb: str, **fields: Any) -> httpx.Response:
+        return await self._http.post(f"/v1/{verb}", json={"model": self.model, **fields, "format": "npy"})
 
 
 def _point(point: Point) -> dict[str, Any]:
@@ -195,6 +220,23 @@ def _base64_file(picture: Picture) -> str:
 def _models(response: httpx.Response) -> list[dict[str, Any]]:
     models: list[dict[str, Any]] = _checked(response).json()["models"]
     return models
+
+
+def _default(response: httpx.Response) -> str:
+    return str(_checked(response).json()["default"])
+
+
+def _address(model: str) -> str:
+    return f"/v1/models/{quote(model, safe='')}"
+
+
+def _attributes(response: httpx.Response) -> dict[str, dict[str, Any]]:
+    attributes: dict[str, dict[str, Any]] = _checked(response).json()["manifest"]["attributes"]
+    return attributes
+
+
+def _seeded(response: httpx.Response) -> tuple[npt.NDArray[Any], int]:
+    return _array(response), int(response.headers["rae-seed"])
 
 
 def _array(response: httpx.Response) -> npt.NDArray[Any]:

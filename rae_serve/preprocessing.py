@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 
-_FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # The transposition that undoes each EXIF orientation. Orientation 1 is upright.
 _UPRIGHT_BY: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -106,7 +106,7 @@ def read_picture(data: bytes, field: str = "image", max_pixels: int = 50_000_000
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=_FORMATS)
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
             if picture.width * picture.height > max_pixels:
                 problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels} pixels"
                 raise InvalidInput(field, problem)
@@ -116,7 +116,7 @@ def read_picture(data: bytes, field: str = "image", max_pixels: int = 50_000_000
     except InvalidInput:
         raise
     except UnidentifiedImageError:
-        raise InvalidInput(field, f"is not a readable picture (none of {', '.join(_FORMATS)})") from None
+        raise InvalidInput(field, f"is not a readable picture (none of {', '.join(FORMATS)})") from None
     except Exception as error:  # its type depends on the format and the damage
         raise InvalidInput(field, f"is not a readable picture ({error})") from None
     return picture

@@ -28,6 +28,7 @@ from rae_serve.noise import random_seed
 from rae_serve.server import connections, logs, problems
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
+from rae_serve.server.content_types import content_type, unsupported
 from rae_serve.server.middleware import middleware_stack
 from rae_serve.server.settings import Settings
 
@@ -40,7 +41,7 @@ except RaeServeError as error:
 # A container image installs this package before the rest of the Bento is copied, so it needs these files earlier.
 _IMAGE = bentoml.images.Image().build_include("pyproject.toml", "README.md", "LICENSE", "rae_serve")
 _VERB_THREADS = 64  # calls of the tensor verbs that one worker runs at once; the calls share batches
-connections.limit_slow_clients(catalog.settings.max_seconds)
+connections.install(catalog.settings.max_seconds)
 
 
 class TooManyRequests(BentoMLException):
@@ -149,9 +150,9 @@ class RefuseForms:
         self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content_type = Headers(scope=scope).get("content-type", "") if scope.get("path") in self.paths else ""
-        if content_type.lower().startswith("multipart/"):
-            await problems.response(415, "the body must be application/json; set Content-Type")(scope, receive, send)
+        media_type = content_type(Headers(scope=scope)) if scope.get("path") in self.paths else ""
+        if media_type.startswith("multipart/"):
+            await problems.response(415, unsupported(media_type, "application/json"))(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rae_serve import parity, sessions
 from rae_serve.bundle import GRAPHS, Bundle, name_of
@@ -23,6 +26,19 @@ FolderState = frozenset[tuple[str, int, int, int]]  # name, size, modification t
 _ABSENT: Final[FolderState] = frozenset()
 # While a program replaces a folder, the folder may be missing for a moment.
 _POLLS_UNTIL_GONE: Final = 2
+DEFAULT_FILE: Final = "default.txt"  # in a folder of bundles: the name of its default model
+_FIRST_BY_NAME: Final = (
+    f"neither RAE_SERVE_DEFAULT_MODEL nor {DEFAULT_FILE} names a model here; it was the first by name"
+)
+# What cannot stand in an address: control characters, and bytes of a folder's name that are not UTF-8.
+_NOT_IN_A_NAME: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+class Default(NamedTuple):
+    """The model for requests that name none, and why it is this one."""
+
+    name: str
+    reason: str
 
 
 class Catalog:
@@ -37,6 +53,7 @@ class Catalog:
         self.settings = settings
         self.worker = 0
         self.engines: dict[str, Engine] = {}  # by sorted names; replaced, never changed: other threads read it
+        self._default: Default | None = None
         self._states: dict[Path, FolderState] = {}  # as they were when the folder was last loaded
         self._absent_polls: dict[Path, int] = {}
         self._retired: list[tuple[float, Engine]] = []  # engines to close, and when
@@ -80,8 +97,9 @@ class Catalog:
         for folder in self.check():
             self._states[folder] = _folder_state(folder)
             self._load_folder(folder)
-            if name_of(folder) not in self.engines:
+            if name_of(folder) not in self.engines and _can_name_a_model(name_of(folder)):
                 self._failed_at_start.add(folder)
+        self._choose_default()
         self.update_metrics()
 
     def watch(self) -> None:
@@ -102,22 +120,21 @@ class Catalog:
         """Return whether every model is loaded and warm, and the server is not shutting down."""
         return bool(self.engines) and not self._failed_at_start and not self._stopped.is_set()
 
-    def default_name(self) -> str:
-        """Return the name of the model for requests that name none. The model itself may be missing.
+    def default(self) -> Default:
+        """Return the default model. The model itself may be missing.
 
         Raises NotFound if there is no model at all.
         """
-        engines = self.engines
-        if not engines:
+        if not self.engines or self._default is None:
             raise NotFound("the server has no model; its operator has to add a bundle")
-        return self.settings.default_model or next(iter(engines))
+        return self._default
 
     def engine(self, name: str | None = None) -> Engine:
         """Return the engine of a model, or of the default model if `name` is None.
 
         Raises NotFound, with the names of the models that are there.
         """
-        wanted = self.default_name() if name is None else name
+        wanted = self.default().name if name is None else name
         engines = self.engines
         if wanted in engines:
             return engines[wanted]
@@ -146,6 +163,7 @@ class Catalog:
             self._absent_polls[folder] = self._absent_polls.get(folder, 0) + 1
             if self._absent_polls[folder] >= _POLLS_UNTIL_GONE:
                 self._remove_folder(folder)
+        self._choose_default()
         self._close_retired()
         self.update_metrics()
 
@@ -160,6 +178,8 @@ class Catalog:
         name = name_of(folder)
         others = [other for other in self._states if other != folder and name_of(other) == name]
         try:
+            if not _can_name_a_model(name):
+                raise BundleError(f"the name {name!r} cannot stand in an address; rename the folder")
             if others and name in self.engines:
                 raise BundleError(f"{others[0]} is already served under the name {name}; rename one of the folders")
             engine = self._verified_engine(folder)
@@ -185,6 +205,38 @@ class Catalog:
             self.engines = {other: engine for other, engine in self.engines.items() if other != name}
             metrics.RELOADS.labels("removed").inc()
             log.info("%s is gone; the model %s is removed", folder, name)
+
+    def _choose_default(self) -> None:
+        """Choose the default model: the named one, else the one that it is already, else the first by name.
+
+        A folder of bundles that has no `default.txt` gets one with the choice, for other workers and later starts.
+        """
+        known = {name_of(folder) for folder in self._states}
+        chosen = self._named_default(known)
+        if chosen is None and self.engines:
+            before = self._default.name if self._default else None
+            name = before if before in known else next(iter(self.engines))
+            if file := self._default_file():
+                with suppress(OSError), file.open("x", encoding="utf-8") as text:  # it exists, or cannot be written
+                    text.write(f"{name}\n")
+            chosen = self._named_default(known) or Default(name, _FIRST_BY_NAME)
+        if chosen and chosen != self._default:
+            log.info("%s is the default model: %s", *chosen)
+        self._default = chosen
+
+    def _named_default(self, known: Collection[str]) -> Default | None:
+        """Return the default model that the settings name, or that `default.txt` names if it is a known model."""
+        if self.settings.default_model is not None:
+            return Default(self.settings.default_model, "RAE_SERVE_DEFAULT_MODEL names it")
+        file, name = self._default_file(), ""
+        with suppress(OSError):
+            name = file.read_text(encoding="utf-8-sig", errors="replace").strip() if file else ""
+        return Default(name, f"{DEFAULT_FILE} names it") if name in known else None
+
+    def _default_file(self) -> Path | None:
+        """Return the path of `default.txt` in the first folder of bundles; None if the settings name only bundles."""
+        parts = map(Path, self.settings.bundles.split(os.pathsep))
+        return next((part / DEFAULT_FILE for part in parts if part.is_dir() and not _is_bundle(part)), None)
 
     def _retire(self, name: str) -> None:
         """Plan to close the engine of a model once every request that may hold the engine has ended."""
@@ -220,11 +272,19 @@ class Catalog:
         return engine
 
 
+def _can_name_a_model(name: str) -> bool:
+    return bool(name) and not _NOT_IN_A_NAME.search(name)
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST).exists()
+
+
 def _bundle_folders(bundles: str, *, missing_ok: bool = False) -> list[Path]:
     """Return the bundle folders that a setting names; each part of it is a bundle or a folder of bundles."""
     folders = []
     for part in map(Path, bundles.split(os.pathsep)):
-        if (part / MANIFEST).exists():
+        if _is_bundle(part):
             folders.append(part)
         elif part.is_dir():
             folders += sorted(found.parent for found in part.glob(f"[!.]*/{MANIFEST}"))

@@ -1,19 +1,27 @@
-"""Time limits for slow clients. By itself uvicorn waits for such a client forever."""
+"""Our connections: uvicorn's, with time limits for slow clients, without upgrades, and with problems as errors.
+
+By itself uvicorn waits for a slow client forever, loses the body of a request that offers an upgrade, and refuses
+bytes that are not HTTP in plain text.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any, Final
 
+import httptools
 import uvicorn.config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from rae_serve.server import problems
+
 # Request line and headers together. With h11 uvicorn has this limit; with httptools it has none.
 MAX_HEAD_BYTES: Final = 65_536
+DECLINED_UPGRADE: Final = b"declined-upgrade"  # the header in which the service sees what upgrade was offered
 
 
-def limit_slow_clients(seconds: float) -> None:
-    """Make every uvicorn connection of this process a `LimitedConnection`.
+def install(seconds: float) -> None:
+    """Make every uvicorn connection of this process a `Connection`.
 
     BentoML starts uvicorn and has no option for this, so the function changes uvicorn's table of protocols.
 
@@ -21,20 +29,43 @@ def limit_slow_clients(seconds: float) -> None:
         seconds: The longest time for the head of a request, and the longest time in which a client reads nothing
             of a response that waits for it.
     """
-    LimitedConnection.limit_s = seconds
-    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:LimitedConnection"
+    Connection.limit_s = seconds
+    uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:Connection"
 
 
-class LimitedConnection(HttpToolsProtocol):
+class _Parser(httptools.HttpRequestParser):
+    """httptools' parser, which stops behind the head of a request that offers an upgrade; this one goes on."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection)
+        self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's own parser
+        self._connection = connection
+
+    def feed_data(self, data: Any) -> None:
+        """Parse bytes. A request that offers an upgrade is parsed again, without the offer, by a new parser."""
+        parser = self
+        while True:
+            try:
+                return super(_Parser, parser).feed_data(data)
+            except httptools.HttpParserUpgrade as stop:
+                if not self._connection._should_upgrade():
+                    raise
+                data = self._connection.head_without_upgrade() + data[stop.args[0] :]
+                self._connection.parser = parser = _Parser(self._connection)
+
+
+class Connection(HttpToolsProtocol):
     """uvicorn's connection, closed if a request's head does not arrive or a response is not read in time.
 
-    The time for the body and for the response itself is limited in `middleware.py`.
+    The time for the body and for the response itself is limited in `middleware.py`. No upgrade is accepted, be it
+    HTTP/2 or WebSocket: the request is handled as if it did not offer one (RFC 9110, section 7.8).
     """
 
     limit_s: float
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.parser = _Parser(self)
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0
         self._read_timer: asyncio.TimerHandle | None = None
@@ -64,6 +95,25 @@ class LimitedConnection(HttpToolsProtocol):
         self._head_bytes += len(data)
         if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The head of the request is too large.")
+
+    def head_without_upgrade(self) -> bytes:
+        """Return the head of the current request, with its Upgrade header renamed to DECLINED_UPGRADE."""
+        method, version = self.scope["method"].encode(), self.scope["http_version"].encode()
+        names = {b"upgrade": DECLINED_UPGRADE}
+        headers = [b"%s: %s" % (names.get(name, name), value) for name, value in self.headers]
+        return b"\r\n".join([b"%s %s HTTP/%s" % (method, self.url, version), *headers, b"", b""])
+
+    def _should_upgrade(self) -> bool:
+        """Make uvicorn ignore a head that is to be parsed again. CONNECT is an upgrade even without the header."""
+        return self.scope["method"] != "CONNECT"
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse bytes that are not HTTP, and close the connection."""
+        refusal = problems.response(400, msg, headers={"Connection": "close"})
+        headers = [*self.server_state.default_headers, *refusal.raw_headers]
+        lines = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in headers), b"", bytes(refusal.body)]
+        self.transport.write(b"\r\n".join(lines))
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """Start to wait for the client to read: the write buffer is full."""

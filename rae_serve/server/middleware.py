@@ -4,8 +4,9 @@ A request passes, from the outside in:
 
 1. `CORSMiddleware`, if the settings name origins.
 2. `RequestMiddleware`, one object per request (`_RequestCycle`), in these steps:
-   `__init__` gives the request an id and a deadline, `_check_key` asks for an API key, `_read_body` reads the body
-   within its limit, `run` calls the service until the deadline, `record` writes the metrics and the access log.
+   `__init__` gives the request an id and a deadline, `_check_head` asks for an API key and refuses a WebSocket,
+   `_read_body` reads the body within its limit and refuses a compressed one, `run` calls the service until the
+   deadline, `record` writes the metrics and the access log.
    One class does all of it, because every layer of middleware costs time in every request.
 3. `ProblemMiddleware`, which turns every error response into problem details.
 4. BentoML, and the FastAPI app of `app.py`.
@@ -21,10 +22,13 @@ import secrets
 import time
 from typing import Any, Final
 
+from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rae_serve.server import metrics, problems
+from rae_serve.server.connections import DECLINED_UPGRADE
 from rae_serve.server.keys import ApiKeys
 from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
 from rae_serve.server.settings import Settings
@@ -47,12 +51,26 @@ def middleware_stack(settings: Settings) -> list[tuple[Any, dict[str, Any]]]:
     if settings.cors_origins:  # outside the check of the key, because a browser's preflight request sends no key
         cors = {
             "allow_origins": settings.cors_origins,
-            "allow_methods": ["GET", "POST"],
+            "allow_methods": ["GET", "HEAD", "POST"],
             "allow_headers": ["Authorization", "Content-Type", "If-None-Match", "X-Request-Id"],
             "expose_headers": ["ETag", "RAE-Digest", "RAE-Model", "RAE-Seed", "Retry-After", "X-Request-Id"],
         }
-        stack.insert(0, (CORSMiddleware, cors))
+        stack.insert(0, (_Cors, cors))
     return stack
+
+
+class _Cors(CORSMiddleware):
+    """Starlette's CORS middleware, which refuses a preflight request with problem details."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """Answer a preflight request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code < 400:
+            return response
+        refusal = problems.response(response.status_code, bytes(response.body).decode())
+        for name, value in response.headers.items():
+            refusal.headers.setdefault(name, value)
+        return refusal
 
 
 class RequestMiddleware:
@@ -75,7 +93,7 @@ class RequestMiddleware:
 
 
 class _Refused(Exception):
-    """The request is refused before its body has been read to the end, so the connection must be closed."""
+    """The request is refused. Its body may not have been read to the end, so the connection must be closed."""
 
     def __init__(self, status: int, detail: str, **headers: str) -> None:
         self.response = problems.response(status, detail, headers={"Connection": "close", **headers})
@@ -85,7 +103,10 @@ class _RequestCycle:
     """One request and its response."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
-        self.scope, self._receive, self._send, self.settings = scope, receive, send, settings
+        self.method: str = scope["method"]
+        # HEAD is answered wherever GET is, and in the same way; the connection leaves the body out.
+        self.scope = {**scope, "method": "GET"} if self.method == "HEAD" else scope
+        self._receive, self._send, self.settings = receive, send, settings
         self.began = time.monotonic()
         self.status = 499  # the client left; overwritten when a response starts
         self.headers = dict(scope["headers"])
@@ -94,13 +115,13 @@ class _RequestCycle:
         self.body: bytes | None = None  # None before the body has been read and after the service has taken it
         self.body_bytes = 0
         self.response_started = False
-        scope[REQUEST_ID] = self.id.decode()
-        scope[DEADLINE] = self.began + settings.max_seconds
+        self.scope[REQUEST_ID] = self.id.decode()
+        self.scope[DEADLINE] = self.began + settings.max_seconds
 
     async def run(self, app: ASGIApp, keys: ApiKeys) -> None:
-        """Check the key, read the body, and let the service respond until the deadline."""
+        """Check the head, read the body, and let the service respond until the deadline."""
         try:
-            self._check_key(keys)
+            self._check_head(keys)
             self.body = await self._read_body()
             async with asyncio.timeout(self._seconds_left()):
                 await app(self.scope, self.receive, self.send)
@@ -134,7 +155,7 @@ class _RequestCycle:
     def record(self) -> None:
         """Count the request in the metrics and write its line in the access log."""
         ms = (time.monotonic() - self.began) * 1e3
-        method = self.scope["method"] if self.scope["method"] in _METHODS else "other"
+        method = self.method if self.method in _METHODS else "other"
         route = getattr(self.scope.get("route"), "path", "other")
         metrics.REQUESTS.labels(method, route, self.status).inc()
         metrics.LATENCY.labels(route).observe(ms)
@@ -143,7 +164,7 @@ class _RequestCycle:
             facts = {
                 "id": self.id.decode(),
                 "client": client[0] if client else None,
-                "method": self.scope["method"],
+                "method": self.method,
                 "path": self.scope["path"],
                 "status": self.status,
                 "ms": round(ms, 2),
@@ -151,9 +172,12 @@ class _RequestCycle:
             }
             access.info("answered", extra={"facts": facts})
 
-    def _check_key(self, keys: ApiKeys) -> None:
+    def _check_head(self, keys: ApiKeys) -> None:
+        """Refuse a request without its key, and a WebSocket."""
         if challenge := keys.challenge(self.scope, self.headers):
             raise _Refused(401, _KEY_NEEDED, **{"WWW-Authenticate": challenge})
+        if self.headers.get(DECLINED_UPGRADE, b"").lower() == b"websocket":
+            raise _Refused(404, f"there is no WebSocket at {self.scope['path']}; /docs lists the addresses")
 
     async def _read_body(self) -> bytes:
         """Read the whole body first, so that no route sees a body that is too large or too slow."""
@@ -175,6 +199,10 @@ class _RequestCycle:
                     more = message.get("more_body", False)
         except TimeoutError:
             raise _Refused(408, f"the body did not arrive within {self.settings.max_seconds:g} s") from None
+        coding = self.headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
+        if coding not in ("", "identity"):
+            problem = f"the body has the Content-Encoding {coding}; send it uncompressed, without this header"
+            raise _Refused(415, problem, **{"Accept-Encoding": "identity"})
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _seconds_left(self) -> float:

@@ -73,7 +73,7 @@ def install(app: FastAPI, catalog: Catalog) -> None:
             _add_keys(document)
             return document  # without examples: they name a model, and anybody may read the document
         try:
-            name = catalog.default_name()
+            name = catalog.default().name
             manifest = catalog.engine(name).manifest
         except NotFound:  # without the model there are no examples
             return document

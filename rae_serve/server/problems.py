@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rae_serve.errors import Expired, InvalidInput, NotFound, Overloaded
+from rae_serve.server.content_types import content_type, is_json, unsupported
 
 MEDIA_TYPE: Final = "application/problem+json"
 REQUEST_ID: Final = "rae_serve.id"  # a key of the ASGI scope
@@ -101,9 +102,10 @@ def _validation_response(request: Request, error: RequestValidationError) -> Res
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return response(400, f"the body is not JSON: {first['ctx']['error']}")
-    content_type = request.headers.get("content-type", "").split(";")[0].strip()
-    if first["loc"] == ("body",) and content_type not in ("", "application/json"):
-        return response(415, f"the body must be application/json, not {content_type}; set Content-Type")
+    media_type = content_type(request.headers)
+    no_body = first["type"] == "missing" and not media_type
+    if first["loc"] == ("body",) and not is_json(media_type) and not no_body:
+        return response(415, unsupported(media_type, "application/json"))
     errors = [
         FieldProblem(field=".".join(map(str, e["loc"][1:])) or "body", problem=_sentence(e)) for e in error.errors()
     ]
@@ -154,12 +156,14 @@ class ProblemMiddleware:
 
 
 def _clear_detail(scope: Scope, detail: str) -> str:
-    """Return a detail that names the path, if the router gave only the name of the status."""
+    """Return a detail that says more, if the framework's own says too little."""
     match detail:
         case "Not Found":
             return f"there is nothing at {scope['path']}; /docs lists the addresses"
         case "Method Not Allowed":
             return f"{scope['path']} does not take {scope['method']}"
+        case "There was an error parsing the body":  # FastAPI's, for text that is not UTF-8 or is nested too deeply
+            return "the body cannot be read as JSON"
     return detail
 
 

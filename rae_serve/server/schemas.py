@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Final, Literal, Self
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from rae_serve import interpolation
 from rae_serve.arrays import MAX_INTEGER
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
 from rae_serve.manifest import Manifest
 
-Seed = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The seed of the noise.")]
-Index = Annotated[int, Path(ge=0, le=MAX_INTEGER, description="The row of the seed, from 0.")]
+
+def _check_decimal(text: str) -> str:
+    if not re.fullmatch("0|[1-9][0-9]*", text):
+        raise PydanticCustomError("decimal", "must be an integer in plain decimal digits")
+    return text
+
+
+# An integer in an address has one form only, so that one image has one address.
+_Decimal = Annotated[int, BeforeValidator(_check_decimal)]
+Seed = Annotated[_Decimal, Path(ge=0, le=MAX_INTEGER, description="The seed of the noise.")]
+Index = Annotated[_Decimal, Path(ge=0, le=MAX_INTEGER, description="The row of the seed, from 0.")]
 PictureFormat = Literal["png", "webp", "jpeg", "npy", "zip", "json"]
 WalkFormat = Literal["png", "webp", "jpeg", "npy", "json", "gif", "webp-animation"]
 Integer = Annotated[int, Field(ge=0, le=MAX_INTEGER, strict=True)]
@@ -157,6 +168,8 @@ class ModelList(BaseModel):
     """All models."""
 
     models: list[ModelSummary]
+    default: str = Field(description="The name of the default model, even if that model is not loaded.")
+    default_reason: str = Field(description="Why this model is the default.")
 
 
 class ModelDetail(BaseModel):

@@ -48,8 +48,8 @@ class Settings(BaseModel):
     is the name of its model. Start with one folder that holds every bundle."""
 
     default_model: str | None = None
-    """The model for requests that name none. By default the first one by name, which may change when a bundle is
-    added: set it if clients name no model."""
+    """The model for requests that name none. By default the one that `default.txt` in the folder of bundles names;
+    the first start writes this file, with the first model by name. Set it if the folder cannot be written."""
 
     device: Device = "auto"
     """Where the graphs run. `auto` takes CUDA if it works and else the CPU; with `cuda` no model is served if CUDA

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote
 
 import numpy as np
 from fastapi import Request
@@ -18,26 +20,36 @@ from rae_serve import arrays
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 from rae_serve.preprocessing import Preprocessing, read_picture
+from rae_serve.server.content_types import PICTURES, content_type, is_json, unsupported
 from rae_serve.server.schemas import ImagesRequest
 from rae_serve.server.settings import Settings
 
+_DATA_URL: Final = re.compile(r"\s*data:[^,]*;\s*base64\s*,", re.IGNORECASE)
+_FROM_URL_SAFE: Final = str.maketrans("-_", "+/")
 _BINARY: Final = {"type": "string", "format": "binary"}
-PICTURE_TYPES: Final = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp", "image/tiff")
 # A PNG of one grey pixel, so that the example stays short.
 _EXAMPLE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
+
+_TEXT_FIELDS: Final = ("model", "format")  # the fields of a form that are no files
 
 # The OpenAPI description of such a body. FastAPI makes none for a route that reads the body itself.
 BODY_DOCS: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            **{content_type: {"schema": _BINARY} for content_type in PICTURE_TYPES},
+            **{picture_type: {"schema": _BINARY} for picture_type in PICTURES},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["images"],
                     "additionalProperties": False,
-                    "properties": {"images": {"type": "array", "minItems": 1, "items": _BINARY}},
+                    "properties": {
+                        "images": {"type": "array", "minItems": 1, "items": _BINARY},
+                        **{
+                            name: {"type": "string", "description": ImagesRequest.model_fields[name].description}
+                            for name in _TEXT_FIELDS
+                        },
+                    },
                 }
             },
             "application/json": {
@@ -51,7 +63,7 @@ BODY_DOCS: Final[dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Upload:
-    """The picture files of a request, each with the name of its field, and the other fields of a JSON body."""
+    """The picture files of a request, each with the name of its field, and the other fields of JSON or of a form."""
 
     files: list[tuple[str, bytes]]
     model: str | None = None
@@ -66,16 +78,15 @@ async def read_upload(request: Request, max_pictures: int) -> Upload:
         RequestValidationError: The body is not JSON, or has a wrong field.
         InvalidInput: There is no picture, or there are more than `max_pictures`.
     """
-    content_type = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if content_type == "multipart/form-data":
+    media_type = content_type(request.headers)
+    if media_type == "multipart/form-data":
         upload = await _read_form(request, max_pictures)
-    elif content_type == "application/json":
+    elif is_json(media_type):
         upload = _read_json(await request.body())
-    elif content_type in PICTURE_TYPES or content_type == "application/octet-stream":
+    elif media_type in PICTURES or media_type == "application/octet-stream":
         upload = Upload([("body", await request.body())])
     else:
-        given = f"not {content_type}" if content_type else "but it is missing"
-        raise HTTPException(415, f"Content-Type must be image/…, multipart/form-data or application/json, {given}")
+        raise HTTPException(415, unsupported(media_type, *PICTURES, "multipart/form-data", "application/json"))
     if not upload.files:
         raise InvalidInput("images", "must hold at least one picture")
     arrays.at_most("images", len(upload.files), max_pictures)
@@ -98,9 +109,15 @@ def preprocess(upload: Upload, preprocessing: Preprocessing, settings: Settings)
 
 
 def decode_base64(field: str, text: str) -> bytes:
-    """Decode base64. Raises InvalidInput, naming `field`, if the text is not base64."""
+    """Decode base64 as programs write it: with line breaks, as a data URL, URL-safe, or without padding.
+
+    Raises InvalidInput, naming `field`, if the text is not base64.
+    """
+    if prefix := _DATA_URL.match(text):
+        text = unquote(text[prefix.end() :])
+    text = "".join(line.strip() for line in text.splitlines()).translate(_FROM_URL_SAFE)
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidInput(field, "is not base64") from None
 
@@ -117,13 +134,14 @@ def _read_json(body: bytes) -> Upload:
 
 async def _read_form(request: Request, max_pictures: int) -> Upload:
     try:
-        await request.form(max_files=max_pictures + 1, max_fields=0)
+        await request.form(max_files=max_pictures + 1)
     except (UnicodeError, LookupError) as error:
         raise HTTPException(400, f"the form's charset cannot be used: {error}") from None
     async with request.form() as form:  # the form that was just read, now closed at the end
         parts = form.multi_items()
-        names = sorted({name for name, part in parts if not isinstance(part, UploadFile)})
-        if names:
-            raise InvalidInput(names[0], "must be a file")
+        texts = {name: part for name, part in parts if isinstance(part, str)}
+        if wrong := sorted(texts.keys() - set(_TEXT_FIELDS)):
+            known = " and ".join(_TEXT_FIELDS)
+            raise HTTPException(400, f"{wrong[0]}: must be a file, with a file name; only {known} are text")
         files = [part for _, part in parts if isinstance(part, UploadFile)]
-        return Upload([(part.filename or "images", await part.read()) for part in files])
+        return Upload([(part.filename or "images", await part.read()) for part in files], **texts)

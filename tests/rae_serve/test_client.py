@@ -2,13 +2,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from rae_serve import bundle as bundles
 from rae_serve import images
+from rae_serve.bundle import Bundle
 from rae_serve.client import AsyncClient, Client, ServiceError
+from rae_serve.manifest import Attribute
+from rae_serve.server.app import create_app
+from rae_serve.server.catalog import Catalog
+from rae_serve.server.middleware import RequestMiddleware
+from rae_serve.server.settings import Settings
 from tests.serving import KEY
 
 
@@ -96,3 +105,45 @@ def test_a_key_is_sent_where_one_is_asked_for(locked_server, engine):
             return await client.models()
 
     assert len(asyncio.run(models())) == 1
+
+
+def test_a_drawn_seed_makes_the_same_images_again(server, engine):
+    with Client(server) as client:
+        images_drawn, seed = client.draw(3, temperature=0.5)
+        assert np.array_equal(images_drawn, engine.sample(3, seed=seed, temperature=0.5))
+        assert client.draw()[1] != seed
+
+    async def draw():
+        async with AsyncClient(server, model="digits") as client:
+            return await client.draw(2)
+
+    images_drawn, seed = asyncio.run(draw())
+    assert np.array_equal(images_drawn, engine.sample(2, seed=seed))
+
+
+def test_attributes_are_listed(bundle, tmp_path):
+    for name in ("one", "two words"):
+        shutil.copytree(bundle.path, tmp_path / name)
+    bent = Attribute(direction=[0.5] * 8, source="by hand")
+    bundles.annotate(Bundle.load(tmp_path / "two words"), attributes={"bent": bent})
+    catalog = Catalog(Settings(bundles=str(tmp_path), device="cpu"))
+    catalog.load()
+    app = RequestMiddleware(create_app(catalog), catalog.settings)
+    expected = {"bent": bent.model_dump(mode="json")}
+
+    async def attributes(model: str | None):
+        async with AsyncClient("http://test", model=model) as client:
+            client._http = httpx.AsyncClient(base_url="http://test", transport=httpx.ASGITransport(app))
+            return await client.attributes()
+
+    assert asyncio.run(attributes("two words")) == expected
+    assert asyncio.run(attributes(None)) == {}
+    with Client("http://test", model="two words") as client:
+        client._http = TestClient(app)
+        assert client.attributes() == expected
+        client.model = None
+        assert client.attributes() == {}
+        client.model = "unknown"
+        with pytest.raises(ServiceError, match="404: there is no model 'unknown'"):
+            client.attributes()
+    catalog.close()

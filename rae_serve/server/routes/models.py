@@ -17,8 +17,9 @@ def routes(catalog: Catalog) -> APIRouter:
     @router.get("/v1/models")
     async def list_models() -> ModelList:
         """List the models, with the shapes of their inputs and outputs."""
-        engines, default = catalog.engines, catalog.default_name()
-        return ModelList(models=[_summary(name, engine, name == default) for name, engine in engines.items()])
+        engines, default = catalog.engines, catalog.default()
+        models = [_summary(name, engine, name == default.name) for name, engine in engines.items()]
+        return ModelList(models=models, default=default.name, default_reason=default.reason)
 
     @router.get("/v1/models/{name}", responses=problem_docs(404, 422))
     async def show_model(name: str) -> ModelDetail:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 import shutil
 import zipfile
@@ -50,7 +51,10 @@ def problem(response, status: int) -> dict:
 
 
 def test_models_are_listed_and_shown(client, bundle):
-    (summary,) = client.get("/v1/models").json()["models"]
+    listed = client.get("/v1/models").json()
+    (summary,) = listed["models"]
+    assert listed["default"] == "digits"
+    assert listed["default_reason"]
     assert summary == {
         "name": "digits",
         "digest": bundle.manifest.digest,
@@ -202,6 +206,38 @@ def test_what_json_cannot_say_is_refused(client):
 )
 def test_addresses_that_are_wrong(client, method, path, status):
     problem(client.request(method, path), status)
+
+
+@pytest.mark.parametrize(
+    "text", ["7_0", "7.0", "+7", "-7", "007", "00", "%20" + "7", "7%20", "٧", "７", "0x7", "7e0", "9" * 5000]
+)
+def test_an_integer_in_an_address_has_one_form(client, bundle, text):
+    for models in ("/v1/models/digits", f"/v1/models/digits/digests/{bundle.manifest.digest}"):
+        for field, path in (("seed", f"{text}/3.png"), ("index", f"3/{text}.png")):
+            document = problem(client.get(f"{models}/images/{path}"), 422)
+            assert [error["field"] for error in document["errors"]] == [field]
+
+
+def test_the_digits_of_an_address_may_be_percent_encoded(client):
+    plain = client.get("/v1/models/digits/images/70/0.png")
+    assert plain.status_code == 200
+    assert client.get("/v1/models/digits/images/%37%30/%30.png").content == plain.content
+
+
+def test_json_without_a_content_type_is_told_to_set_it(client):
+    detail = problem(client.post("/v1/sample", content=b'{"n": 1}'), 415)["detail"]
+    assert detail == "Content-Type is missing; set it to application/json"
+    problem(client.post("/v1/sample", content=b"[]", headers={"Content-Type": "application/vnd.api+json"}), 422)
+
+
+@pytest.mark.parametrize("path", ["/v1/sample", "/v1/encode", "/v1/decode"])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "X-Gzip", "identity, gzip"])
+def test_a_compressed_body_is_refused_by_name(client, path, coding):
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    answer = client.post(path, content=gzip.compress(b"{}"), headers=headers)
+    assert f"Content-Encoding {coding.lower()}" in problem(answer, 415)["detail"]
+    assert answer.headers["accept-encoding"] == "identity"
+    assert client.post("/v1/sample", json={}, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
 def test_an_unknown_model_is_answered_with_the_known(client):

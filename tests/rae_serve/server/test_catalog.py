@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from fastapi.testclient import TestClient
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
 from rae_serve.errors import NotFound
+from rae_serve.server import logs
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.middleware import RequestMiddleware
@@ -229,3 +233,99 @@ def test_no_request_is_dropped_while_bundles_are_swapped(catalog, folder):
             wait_until(lambda licence=f"number {k}": served(licence), 20, "the bundle is replaced", pause=0)
             engines.add(catalog.engine("one"))
     assert len(engines) == 5
+
+
+def started(folder: Path, **settings: object) -> Catalog:
+    catalog = Catalog(Settings(bundles=str(folder), device="cpu", **settings))
+    catalog.load()
+    return catalog
+
+
+def test_a_new_bundle_never_becomes_the_default(folder):
+    running = started(folder)
+    shutil.copytree(folder / "one", folder / "a-new-one")
+    running.refresh()
+    assert list(running.engines) == ["a-new-one", "one"]
+    restarted = started(folder)
+    for catalog in (running, restarted):
+        assert catalog.default() == ("one", "default.txt names it")
+        assert catalog.engine() is catalog.engine("one")
+        catalog.close()
+
+
+def test_a_default_that_cannot_be_written_stays_while_the_server_runs(folder):
+    (folder / "default.txt").mkdir()  # a folder of this name can be neither read nor written as a file
+    catalog = started(folder)
+    shutil.copytree(folder / "one", folder / "a-new-one")
+    catalog.refresh()
+    assert catalog.default().name == "one"
+    assert "first by name" in catalog.default().reason
+    catalog.close()
+
+
+@pytest.mark.parametrize("text", ["two", "two\n", "\ufefftwo\r\n"])
+def test_the_default_changes_when_somebody_says_so(folder, text):
+    shutil.copytree(folder / "one", folder / "two")
+    catalog = started(folder)
+    assert catalog.default().name == "one"
+    (folder / "default.txt").write_text(text)
+    catalog.refresh()
+    assert catalog.default() == ("two", "default.txt names it")
+    catalog.close()
+    named = started(folder, default_model="one")
+    assert named.default() == ("one", "RAE_SERVE_DEFAULT_MODEL names it")
+    assert (folder / "default.txt").read_text() == text.replace("\r\n", "\n")
+    named.close()
+
+
+def test_a_default_that_is_removed_is_the_default_again_when_it_comes_back(folder, tmp_path):
+    shutil.copytree(folder / "one", folder / "two")
+    catalog = started(folder)
+    (folder / "one").rename(tmp_path / ".one")
+    for _ in range(2):
+        catalog.refresh()
+    assert catalog.default().name == "two"
+    assert "first by name" in catalog.default().reason
+    (tmp_path / ".one").rename(folder / "one")
+    catalog.refresh()
+    assert catalog.default().name == "one"
+    catalog.close()
+
+
+def test_a_default_that_is_damaged_is_named(folder):
+    shutil.copytree(folder / "one", folder / "two")
+    (folder / "default.txt").write_text("two")
+    (folder / "two" / "prior.onnx").write_bytes(b"")
+    for settings in ({}, {"default_model": "two"}):
+        catalog = started(folder, **settings)
+        with pytest.raises(NotFound, match="the default model 'two' is not loaded; name another model, one of: one"):
+            catalog.engine()
+        catalog.close()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"line\nbreak", b"\x7f", "\x85".encode(), b"\xed\xa0\x80"])
+def test_a_folder_whose_name_no_address_can_hold_is_refused(folder, name, caplog):
+    shutil.copytree(folder / "one", folder / os.fsdecode(name))
+    catalog = started(folder)
+    assert (list(catalog.engines), catalog.ready()) == (["one"], True)
+    (record,) = [record for record in caplog.records if "is refused" in record.message]
+    line = logs.JsonLines().format(record).encode()  # it has no lone surrogate, and stays one line
+    assert repr(os.fsdecode(name)) in json.loads(line)["message"]
+    assert b"\n" not in line
+    client = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
+    assert [model["name"] for model in client.get("/v1/models").json()["models"]] == ["one"]
+    assert "the models are: one" in client.get("/v1/models/unknown").json()["detail"]
+    catalog.refresh()
+    assert caplog.text.count("is refused") == 1
+    catalog.close()
+
+
+@pytest.mark.parametrize("name", ["数字", "a b", "100%", "a?b#c", "a\\b", "é", "नमस्‍ते", "'\""])
+def test_a_folder_with_any_other_name_is_served(folder, name):
+    (folder / "one").rename(folder / name)
+    catalog = started(folder)
+    client = TestClient(RequestMiddleware(create_app(catalog), catalog.settings))
+    (listed,) = client.get("/v1/models").json()["models"]
+    assert listed["name"] == name
+    assert client.get(f"/v1/models/{quote(name, safe='')}/images/1/2.png").status_code == 200
+    catalog.close()

@@ -1,12 +1,15 @@
-"""Clients who take their time, over real sockets."""
+"""Slow clients, upgrades and what is not HTTP, over real sockets."""
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import socket
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
+import numpy as np
 import pytest
 
 from rae_serve.server.connections import MAX_HEAD_BYTES
@@ -59,7 +62,9 @@ def test_a_head_that_never_ends_is_ended(impatient):
 def test_a_head_has_a_limit(impatient):
     with connected(impatient) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEAD_BYTES // 6))
-        assert rest_of(connection).startswith(b"HTTP/1.1 400 ")
+        answer = rest_of(connection)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"application/problem+json" in answer
 
 
 def test_a_body_that_never_ends_gets_408(impatient):
@@ -80,3 +85,104 @@ def test_an_answer_that_is_never_read_is_given_up(impatient):
         connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: here\r\n\r\n")
         wait_until(lambda: has_ended(connection), 30, "the server gives the connection up", pause=0.1)
         assert len(rest_of(connection)) < N * 64
+
+
+UPGRADES = [
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    b"connection: keep-alive\r\nConnection: HTTP2-Settings,  upgrade\r\nupgrade: H2C\r\n",
+    b"Upgrade: TLS/1.3\r\nConnection: Upgrade\r\n",
+    b"Proxy-Connection: upgrade\r\nUpgrade:\r\nX: upgrade\r\n",
+]
+
+
+def answer_on(connection: socket.socket) -> http.client.HTTPResponse:
+    """The next response on a connection, read to its end."""
+    answer = http.client.HTTPResponse(connection)
+    answer.begin()
+    answer.body = answer.read()
+    return answer
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES)
+@pytest.mark.parametrize("is_chunked", [False, True])
+@pytest.mark.parametrize("pieces", [1, 2, 40])
+def test_an_upgrade_is_declined_and_the_body_is_read(server, engine, upgrade, is_chunked, pieces):
+    body = b'{"n": 2, "seed": 7, "format": "npy"}'
+    length = b"Transfer-Encoding: chunked" if is_chunked else b"Content-Length: %d" % len(body)
+    sent = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if is_chunked else body
+    head = b"POST /v1/sample HTTP/1.1\r\nHost: here\r\n" + upgrade + b"Content-Type: application/json\r\n" + length
+    request = head + b"\r\n\r\n" + sent
+    step = -(-len(request) // pieces)
+    with connected(server) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(2):  # the connection goes on
+            for start in range(0, len(request), step):
+                connection.sendall(request[start : start + step])
+            answer = answer_on(connection)
+            assert answer.status == 200
+            assert np.array_equal(np.load(io.BytesIO(answer.body)), engine.sample(2, seed=7))
+
+
+def test_pipelined_requests_with_upgrades_are_all_answered(server):
+    request = b"GET /v1/models HTTP/1.1\r\nHost: here\r\n" + UPGRADES[0] + b"\r\n"
+    with connected(server) as connection:
+        connection.sendall(request * 2 + request.replace(b"Upgrade, ", b"close, Upgrade, "))
+        assert rest_of(connection).count(b"HTTP/1.1 200 ") == 3
+
+
+def test_connect_is_a_method_like_any_other(server):
+    with connected(server) as connection:
+        connection.sendall(b"CONNECT /v1/models HTTP/1.1\r\nHost: here\r\n" + UPGRADES[0] + b"\r\n")
+        assert answer_on(connection).status == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/ws", "/livez", "/ui/"])
+@pytest.mark.parametrize("name", ["websocket", "WebSocket"])
+def test_there_is_no_websocket_anywhere(server, path, name):
+    key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+    answer = httpx.get(server + path, headers={"Connection": "Upgrade", "Upgrade": name, **key})
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"].startswith(f"there is no WebSocket at {path}")
+
+
+@pytest.mark.parametrize(
+    "request_", [b"\x16\x03\x01", b"nonsense\r\n\r\n", b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n"]
+)
+def test_what_is_no_request_of_ours_gets_a_problem(server, request_):
+    with connected(server) as connection:
+        connection.sendall(request_)
+        answer = answer_on(connection)
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert json.loads(answer.body)["status"] == 400
+        assert rest_of(connection) == b""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "/",
+            "/docs",
+            "/openapi.json",
+            "/metrics",
+            "/livez",
+            "/readyz",
+            "/schema.json",
+            "/ui",
+            "/ui/",
+            "/ui/main.js",
+        ),
+        *("/v1/models", "/v1/models/digits", "/v1/models/digits/images/7/3.png"),
+        *("/nothing", "/v1/models/digits/images/x/3.png", "/v1/sample"),
+    ],
+)
+def test_head_is_get_without_its_body(server, path):
+    get, head = httpx.get(server + path), httpx.head(server + path)
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    varying = {"date", "x-request-id"} | ({"content-length"} if path == "/metrics" else set())
+    assert [(k, v) for k, v in head.headers.items() if k not in varying] == [
+        (k, v) for k, v in get.headers.items() if k not in varying
+    ]

@@ -9,6 +9,7 @@ import shutil
 import struct
 import zlib
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -79,6 +80,72 @@ def test_pictures_are_encoded_however_they_come(client, bundle, pictures, codes)
     assert np.array_equal(np.load(io.BytesIO(listed.content)), codes)
     inside = client.post("/v1/encode", json={"images": [b64(pictures[0])], "format": "npy", "model": "digits"})
     assert np.array_equal(np.load(io.BytesIO(inside.content)), codes[:1])
+
+
+def test_base64_comes_as_programs_write_it(client, pictures, codes):
+    jpeg = io.BytesIO()
+    Image.fromarray(pictures[0, ..., 0]).save(jpeg, "JPEG")
+    for data in (images.encode(pictures[0]), images.encode(pictures[0]) + b"+", jpeg.getvalue()):
+        plain = base64.b64encode(data).decode()
+        wrapped = base64.encodebytes(data).decode()
+        forms = [
+            f"data:image/png;base64,{plain}",
+            f"DATA:image/jpeg;charset=x;BASE64,{wrapped}",
+            f"data:;base64,{quote(plain, safe='')}",
+            wrapped,
+            wrapped.replace("\n", "\r\n\t"),
+            f"  {plain}\n",
+            base64.urlsafe_b64encode(data).decode(),
+            base64.urlsafe_b64encode(data).decode().rstrip("="),
+            plain.rstrip("="),
+        ]
+        expected = client.post("/v1/encode", json={"images": [plain]}).json()["latents"]
+        assert client.post("/v1/encode", json={"images": forms}).json()["latents"] == expected * len(forms)
+        asked = {"end": {"latent": codes[1].tolist()}, "steps": 2, "format": "npy"}
+        points = [client.post("/v1/interpolate", json={"start": {"image": form}, **asked}).content for form in forms]
+        assert len(set(points)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["?", "http://x/y.png", "data:image/png,abcd", "data:text/plain", "ab cd", "abcde", "é", "="]
+)
+def test_what_is_no_base64_is_refused(client, text):
+    detail = problem(client.post("/v1/encode", json={"images": [text]}), 422)["detail"]
+    assert detail == "images.0: is not base64"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["image/jpg", "image/pjpeg", "image/x-png", "image/x-ms-bmp", "image/x-windows-bmp", "image/tif", "IMAGE/JPEG",
+     "image/jpeg; q=1", " image/JPG ;name=x", "application/octet-stream"],
+)  # fmt: skip
+def test_picture_types_have_many_names(client, pictures, codes, content_type):
+    answer = client.post("/v1/encode", content=images.encode(pictures[0]), headers={"content-type": content_type})
+    assert np.array_equal(np.array(answer.json()["latents"], np.float32), codes[:1])
+
+
+@pytest.mark.parametrize("content_type", ["image/*", "image/svg+xml", "image", "text/plain", "x-image/png", "jpeg"])
+def test_what_is_no_picture_type_is_refused(client, pictures, content_type):
+    answer = client.post("/v1/encode", content=images.encode(pictures[0]), headers={"content-type": content_type})
+    assert problem(answer, 415)["detail"].startswith(f"Content-Type is {content_type}; set it to image/png or ")
+
+
+def test_json_may_have_a_type_of_its_own(client, pictures, codes):
+    body = json.dumps({"images": [b64(pictures[0])]})
+    for content_type in ("application/ld+json", "Application/JSON; charset=utf-8"):
+        answer = client.post("/v1/encode", content=body, headers={"content-type": content_type})
+        assert np.array_equal(np.array(answer.json()["latents"], np.float32), codes[:1])
+
+
+def test_a_form_names_its_model_and_its_format(client, pictures, codes):
+    file = {"images": ("a.png", images.encode(pictures[0]))}
+    named = client.post("/v1/encode", data={"model": "digits", "format": "npy"}, files=file)
+    assert np.array_equal(np.load(io.BytesIO(named.content)), codes[:1])
+    assert client.post("/v1/encode?format=json", data={"format": "npy"}, files=file).content == named.content
+    assert client.post("/v1/reconstruct", data={"format": "webp"}, files=file).headers["content-type"] == "image/webp"
+    problem(client.post("/v1/encode", data={"model": "unknown"}, files=file), 404)
+    assert fields(client.post("/v1/encode", data={"format": "png"}, files=file)) == ["format"]
+    assert "seed: must be a file" in problem(client.post("/v1/encode", data={"seed": "1"}, files=file), 400)["detail"]
 
 
 def test_a_picture_of_any_size_is_preprocessed(client, bundle, engine):

@@ -128,6 +128,14 @@ def test_metrics_have_bounded_labels(client):
         assert secret not in text
 
 
+def test_a_head_request_is_counted_and_logged_as_such(client, caplog):
+    before = counted("rae_serve_requests_total", method="HEAD", route="/v1/models", status="200")
+    with caplog.at_level(logging.INFO, "rae_serve.access"):
+        assert client.head("/v1/models").status_code == 200
+    assert counted("rae_serve_requests_total", method="HEAD", route="/v1/models", status="200") == before + 1
+    assert json.loads(logs.JsonLines().format(caplog.records[-1]))["method"] == "HEAD"
+
+
 def test_the_log_is_json_lines_with_ids(client, caplog):
     with caplog.at_level(logging.INFO, "rae_serve.access"):
         client.post("/v1/sample", json={"n": 0}, headers={"X-Request-Id": "seven"})
@@ -237,6 +245,8 @@ def test_pages_of_named_sites_alone_may_read_answers(locked, client):
             locked.post("/v1/sample", json={}, headers={"Origin": origin}),
         ):
             assert ("access-control-allow-origin" in answer.headers) == allowed
+            if answer.status_code >= 400:
+                assert answer.headers["content-type"] == "application/problem+json"
     answer = client.post("/v1/sample", json={}, headers={"Origin": "https://page.example"})
     assert "access-control-allow-origin" not in answer.headers
 

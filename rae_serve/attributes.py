@@ -20,9 +20,9 @@ Float64 = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 MIN_IMAGES: Final = 2  # with the attribute, and as many without it
-FOLDS: Final = 5  # parts of the images that are held out in turn, to measure the quality of a direction
-# The class means are about one standard deviation apart at an AUC of 0.75 (Gaussians: AUC = Φ(d/√2)). Below, strength 1
-# moves an image less far than images of one class differ anyway.
+FOLDS: Final = 5  # parts of the images that are held out in turn, to measure how good a direction is
+# At an AUC of 0.75, the class means are about one standard deviation apart along the direction (AUC = Φ(d/√2) for
+# Gaussians). Below it, strength 1 moves an image no farther than images of the same class differ.
 WEAK: Final = 0.75
 _METHOD_TEXT: Final[dict[Method, str]] = {
     "difference": "difference of the class means",
@@ -36,8 +36,8 @@ _CONVERGED: Final = 1e-9  # Newton's method squares its error, so a further step
 def find(engine: Engine, labelled: Labelled, method: Method) -> dict[str, Attribute]:
     """Find the direction of every attribute, and measure how good it is.
 
-    Two attributes that exclude each other, and one of which every image has, are the two ends of one direction. It has
-    the name of the second attribute; the first is its opposite.
+    Two attributes of which every image has exactly one are the two ends of one direction. The direction has the name
+    of the second attribute, and the first is its opposite.
 
     Args:
         engine: Encodes the images.
@@ -74,7 +74,7 @@ def find(engine: Engine, labelled: Labelled, method: Method) -> dict[str, Attrib
 
 
 def merge(old: Mapping[str, Attribute], new: Mapping[str, Attribute]) -> dict[str, Attribute]:
-    """Return all attributes, without the old ones of which an end has the name of an end of a new one."""
+    """Return both sets of attributes. An old one gives way to a new one if the two share the name of an end."""
     replaced = {*new, *(attribute.opposite for attribute in new.values())} - {None}
     kept = {name: attribute for name, attribute in old.items() if not replaced & {name, attribute.opposite}}
     return kept | dict(new)
@@ -120,7 +120,11 @@ def auc(scores: Float64, has: Bools) -> float:
 
 
 def _held_out_auc(codes: Float64, has: Bools, search: Callable[[Float64, Bools], Float64]) -> float | None:
-    """Return the AUC of images by directions found without them, or None if a class has fewer than FOLDS images."""
+    """Return the mean AUC of FOLDS parts of the images, each by a direction that the other parts give.
+
+    Return None if fewer than FOLDS images have the attribute, or fewer than FOLDS do not. The same images are always
+    divided in the same way.
+    """
     if min(has.sum(), (~has).sum()) < FOLDS:
         return None
     rng = np.random.default_rng(0)
@@ -128,15 +132,14 @@ def _held_out_auc(codes: Float64, has: Bools, search: Callable[[Float64, Bools],
     for part in (has, ~has):
         fold[part] = rng.permutation(part.sum()) % FOLDS
     areas = []
-    for k in range(FOLDS):
-        out = fold == k
+    for out in (fold == k for k in range(FOLDS)):
         direction = search(codes[~out], has[~out])
         areas.append(auc((codes[out] * direction).sum(axis=1), has[out]))
     return round(float(np.mean(areas)), 4)
 
 
 def _opposites(has: Bools) -> dict[int, int]:
-    """Return the pairs of columns of [N, A] that complement each other, each pair as second: first."""
+    """Return the pairs of columns of [N, A] that complement each other, as {second: first}."""
     pairs: dict[int, int] = {}
     for first, second in combinations(range(has.shape[1]), 2):
         if {first, second}.isdisjoint({*pairs, *pairs.values()}) and (has[:, first] != has[:, second]).all():

@@ -176,7 +176,8 @@ class Manifest(Section):
 
     def directions(self) -> dict[str, list[float]]:
         """Return the direction to each end that has a name: the attributes and their opposites."""
-        opposites = {a.opposite: [-x for x in a.direction] for a in self.attributes.values() if a.opposite is not None}
+        attributes = self.attributes.values()
+        opposites = {one.opposite: [-x for x in one.direction] for one in attributes if one.opposite is not None}
         return opposites | {name: attribute.direction for name, attribute in self.attributes.items()}
 
 

@@ -49,7 +49,11 @@ def inspect(
         "image": f"{height} × {width} × {channels}, {manifest.image.mode}",
         "latent": f"{manifest.latent.dim} of {manifest.latent.trained_dim} trained dimensions",
         "noise": f"{manifest.noise.dim} columns, {manifest.noise.algorithm}",
-        "attributes": ", ".join(_title(*item) for item in manifest.attributes.items()) or "none",
+        "attributes": ", ".join(
+            _title(name, one) + (f" (AUC {_area(one)})" if one.auc is not None else "")
+            for name, one in manifest.attributes.items()
+        )
+        or "none",
         "training": f"{manifest.training.steps:,} steps on {manifest.training.images:,} images "
         f"of {manifest.training.data}, seed {manifest.training.seed}",
         **{name: f"{figure.value:g} ({figure.protocol})" for name, figure in manifest.quality.items()},
@@ -61,7 +65,7 @@ def inspect(
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console.print(table)
 
 
@@ -149,8 +153,8 @@ def _warn_of_weak(found: Mapping[str, Attribute]) -> None:
     unknown = [_title(name, one) for name, one in found.items() if one.auc is None]
     if weak:
         typer.echo(
-            f"weak: {', '.join(weak)}. An AUC of 0.5 is chance, and below {attributes.WEAK} edits change little of the "
-            "attribute and much else. Check the labels, add pictures, or try the other --method.",
+            f"weak: {', '.join(weak)}. Below an AUC of {attributes.WEAK} (0.5 is chance), edits change much else and "
+            "little of the attribute. Check the labels, add pictures, or try the other --method.",
             err=True,
         )
     if unknown:

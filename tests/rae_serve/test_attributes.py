@@ -183,7 +183,7 @@ def test_the_command_keeps_them_in_the_bundle(command, bundle, copy, folder):
     status, out, err = command("attributes", copy, "--data", folder)
     assert (status, err) == (0, "")
     assert re.search(r"0 to 1 +59 +61 +(1\.00|0\.9\d) *\n", out)
-    assert re.search(r"attributes +0 to 1 *\n", command("inspect", copy)[1])
+    assert re.search(r"attributes +0 to 1 \(AUC (1\.00|0\.9\d)\) *\n", command("inspect", copy)[1])
     source = next(iter(Bundle.load(copy).manifest.attributes.values())).source
     assert source.endswith(f" of {folder.name}")  # and not where it lay
     assert command("attributes", copy, "--data", folder, "--method", "linear")[0] == 0
@@ -203,8 +203,9 @@ def test_the_command_warns_of_weak_directions_and_of_those_that_it_cannot_measur
     assert status == 0
     assert re.search(r"\[even\] +60 +60 +0\.[3-6]\d *\nrare +3 +117 +unknown *\n", out)
     weak, unmeasured = err.splitlines()
-    assert weak.startswith("weak: [even]. An AUC of 0.5 is chance")
+    assert weak.startswith("weak: [even]. Below an AUC of 0.75 (0.5 is chance), ")
     assert unmeasured.startswith("not measured: rare. Give at least 5 ")
+    assert re.search(r"one \(AUC \S+\), \[even\] \(AUC 0\.\d\d\), rare *\n", command("inspect", copy)[1])
 
 
 def test_new_attributes_replace_those_with_the_name_of_an_end():

@@ -183,7 +183,8 @@ class Stub:
 PICTURES = np.random.default_rng(1).integers(0, 256, (202, 8, 8, 1), np.uint8)
 VARIED, OTHERS, EQUAL, EQUAL_OTHERS = PICTURES[:100], PICTURES[100:200], PICTURES[[200] * 100], PICTURES[[201] * 100]
 # A few words of the sentence that says why a question has no answer.
-SCALE, LIMIT, COPIES, VARIANCE = "no scale", "even real training images have none", "training images themselves", "no var"
+SCALE, VARIANCE = "no scale", "no variance"
+LIMIT, COPIES = "even real training images have none", "training images themselves"
 NO_SPREAD = [SCALE, SCALE, VARIANCE]
 
 

@@ -155,7 +155,8 @@ def _copies(figures: Figures) -> Finding:
             else f"{copies:.1%} of generated images are nearer to a training image than 99% of held-out images are; "
             "chance gives 1%. "
         )
-        + f"In {closer:.0%} of pairs the generated image is nearer than the held-out one; new images are nearer in 50%.",
+        + f"In {closer:.0%} of pairs the generated image is nearer than the held-out one; new images are nearer in "
+        "50%.",
         "good up to 5%, bad above 20%",
     )
 

@@ -142,10 +142,10 @@ def test_edits_are_strips_along_an_attribute(client, engine, codes):
     moved = (codes[0] + np.outer([-1, 0, 2], np.full(8, 0.5))).astype(np.float32)
     strip = client.post("/v1/edit", json=asked)
     assert np.array_equal(pixels_of(strip.content), images.grid(engine.decode(moved), columns=3)[..., 0])
-    reversed_ = client.post("/v1/edit", json={**asked, "attribute": "straight", "strengths": [1, 0, -2]})
-    assert reversed_.content == answer.content
+    away = client.post("/v1/edit", json={**asked, "attribute": "straight", "strengths": [1, 0, -2]})
+    assert away.content == strip.content
     missing = client.post("/v1/edit", json={**asked, "attribute": "smile"})
-    assert "it has bent" in problem(missing, 404)["detail"]
+    assert "it has straight, bent" in problem(missing, 404)["detail"]
 
 
 @pytest.mark.parametrize(

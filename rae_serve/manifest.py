@@ -76,7 +76,7 @@ class Noise(Section):
 class Attribute(Section):
     """A direction in latent space along which an attribute of the image changes. Strength 1 adds it once.
 
-    A manifest leaves out the fields that are None.
+    Optional fields without a value are left out of the manifest.
     """
 
     direction: list[float] = Field(description="One entry per latent dimension.")

@@ -18,6 +18,7 @@ from training.data.dataset import Dataset
 from training.evaluation import commands, held_out, subject
 from training.evaluation.features.extractors import Cifar10Extractor
 from training.evaluation.figures import collect, distribution_figures, stretch
+from training.evaluation.metrics import prd
 from training.evaluation.metrics.distances import spread
 from training.evaluation.report.page import Picture, html
 from training.evaluation.report.verdict import Finding
@@ -203,6 +204,7 @@ NO_SPREAD = [SCALE, SCALE, VARIANCE]
 def test_what_cannot_be_computed_is_said_and_the_rest_is_written(
     command, tmp_path, monkeypatch, generated, train, held_out_images, said
 ):
+    monkeypatch.setattr(prd, "RUNS", 2)  # most of the time goes into its clusterings
     monkeypatch.setattr(subject, "load", lambda *_: Stub(generated))
     monkeypatch.setattr(held_out, "load", lambda *_: held_out.Images("stub", train, held_out_images, "test", True))
     assert command("stub", "--out", tmp_path / "out")[::2] == (0, "")

@@ -173,7 +173,7 @@ class Engine:
 
         Args:
             latents: Latents [N, latent_dim].
-            attribute: The name of an attribute in the manifest.
+            attribute: The name of an attribute in the manifest, or of its opposite.
             strengths: Factors [S] on the direction, within ±100. 1 is the distance between the images with the
                 attribute and those without; negative values take the attribute away.
 
@@ -183,7 +183,7 @@ class Engine:
         Raises:
             NotFound: The bundle has no such attribute.
         """
-        known = self.manifest.attributes
+        known = self.manifest.directions()
         if attribute not in known:
             hint = f"it has {', '.join(known)}" if known else "it has none; rae-serve attributes adds them"
             raise NotFound(f"model {self.bundle.name!r} has no attribute {attribute!r}; {hint}")
@@ -191,7 +191,7 @@ class Engine:
         if moves.ndim != 1 or not len(moves) or not (np.abs(moves) <= MAX_STRENGTH).all():
             raise InvalidInput("strengths", f"must be numbers within ±{MAX_STRENGTH:g}, at least one")
         rows = arrays.finite_rows("latents", latents, self.manifest.latent.dim)
-        return interpolation.along(rows, known[attribute].direction, moves)
+        return interpolation.along(rows, known[attribute], moves)
 
     def submit_sample(
         self, n: int, *, seed: int, offset: int = 0, temperature: float = 1.0, deadline: float | None = None

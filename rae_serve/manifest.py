@@ -19,6 +19,10 @@ MANIFEST: Final = "manifest.json"
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+def _is_none(value: object) -> bool:
+    return value is None
+
+
 class Section(BaseModel):
     """Base class of the parts of a manifest: immutable, and unknown fields are refused."""
 
@@ -70,10 +74,29 @@ class Noise(Section):
 
 
 class Attribute(Section):
-    """A direction in latent space along which an attribute of the image changes. Strength 1 adds it once."""
+    """A direction in latent space along which an attribute of the image changes. Strength 1 adds it once.
+
+    Optional fields without a value are left out of the manifest.
+    """
 
     direction: list[float] = Field(description="One entry per latent dimension.")
     source: str = Field(description="How the direction was found, and from which images.")
+    opposite: str | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Name of the other end, if images without the attribute are a class that has a name of its own.",
+    )
+    images: tuple[PositiveInt, PositiveInt] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="How many images with the attribute, and how many without it, the direction was found from.",
+    )
+    auc: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Probability that an image with the attribute lies farther along the direction than an image "
+        "without it, for images that the direction was not found from. 0.5 is chance, 1 is perfect.",
+    )
 
 
 class Training(Section):
@@ -150,6 +173,12 @@ class Manifest(Section):
                 entries = len(attribute.direction)
                 raise ValueError(f"the direction of {name!r} has {entries} entries, not {self.latent.dim}")
         return self
+
+    def directions(self) -> dict[str, list[float]]:
+        """Return the direction to each end that has a name: the attributes and their opposites."""
+        attributes = self.attributes.values()
+        opposites = {one.opposite: [-x for x in one.direction] for one in attributes if one.opposite is not None}
+        return opposites | {name: attribute.direction for name, attribute in self.attributes.items()}
 
 
 def model_digest(hashes: Mapping[str, str]) -> str:

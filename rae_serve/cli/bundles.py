@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from rae_serve import arrays, attributes, files, images, labels, noise, parity
 from rae_serve.bundle import Bundle, annotate
 from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, import_training, print_parity
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
+from rae_serve.manifest import Attribute
 
 app = typer.Typer()
 
@@ -46,7 +49,11 @@ def inspect(
         "image": f"{height} × {width} × {channels}, {manifest.image.mode}",
         "latent": f"{manifest.latent.dim} of {manifest.latent.trained_dim} trained dimensions",
         "noise": f"{manifest.noise.dim} columns, {manifest.noise.algorithm}",
-        "attributes": ", ".join(manifest.attributes) or "none",
+        "attributes": ", ".join(
+            _title(name, one) + (f" (AUC {_area(one)})" if one.auc is not None else "")
+            for name, one in manifest.attributes.items()
+        )
+        or "none",
         "training": f"{manifest.training.steps:,} steps on {manifest.training.images:,} images "
         f"of {manifest.training.data}, seed {manifest.training.seed}",
         **{name: f"{figure.value:g} ({figure.protocol})" for name, figure in manifest.quality.items()},
@@ -58,7 +65,7 @@ def inspect(
     }
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, Text(value))
     console.print(table)
 
 
@@ -114,10 +121,45 @@ def find_attributes(
     method: Annotated[attributes.Method, typer.Option(help=_METHOD)] = "difference",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find directions of attributes, and store them in the bundle."""
+    """Find directions of attributes, say how good they are, and store them in the bundle."""
     loaded = Bundle.load(bundle)
     known_as = loaded.manifest.training.data
     labelled = labels.read(data, table, known_as, lambda: import_training("data.labels"))
     found = attributes.find(Engine(loaded, device=device), labelled, method)
-    annotate(loaded, attributes=loaded.manifest.attributes | found)
-    typer.echo(f"{bundle}: found {len(found)} attributes: {', '.join(found)}")
+    annotate(loaded, attributes=attributes.merge(loaded.manifest.attributes, found))
+    rows = Table("attribute", box=None, pad_edge=False)
+    for heading in ("images with it", "without it", "AUC"):
+        rows.add_column(heading, justify="right")
+    for name, attribute in found.items():
+        counts = (f"{count:,}" for count in attribute.images or ())
+        rows.add_row(Text(_title(name, attribute)), *counts, _area(attribute))
+    typer.echo(f"{bundle}: found {len(found)} attribute{'s' if len(found) > 1 else ''}")
+    console.print(rows)
+    _warn_of_weak(found)
+
+
+def _title(name: str, attribute: Attribute) -> str:
+    """Return the name of an attribute, or the names of both ends if both have one."""
+    return name if attribute.opposite is None else f"{attribute.opposite} to {name}"
+
+
+def _area(attribute: Attribute) -> str:
+    return "unknown" if attribute.auc is None else f"{attribute.auc:.2f}"
+
+
+def _warn_of_weak(found: Mapping[str, Attribute]) -> None:
+    """Say which directions hardly tell their classes apart, which are not measured, and what to do about it."""
+    weak = [_title(name, one) for name, one in found.items() if one.auc is not None and one.auc < attributes.WEAK]
+    unknown = [_title(name, one) for name, one in found.items() if one.auc is None]
+    if weak:
+        typer.echo(
+            f"weak: {', '.join(weak)}. Below an AUC of {attributes.WEAK} (0.5 is chance), edits change much else and "
+            "little of the attribute. Check the labels, add pictures, or try the other --method.",
+            err=True,
+        )
+    if unknown:
+        typer.echo(
+            f"not measured: {', '.join(unknown)}. Give at least {attributes.FOLDS} readable pictures with the "
+            "attribute and as many without it.",
+            err=True,
+        )

@@ -136,7 +136,7 @@ class EditRequest(_Request):
     """Ask for the images of a point that is moved along the direction of an attribute."""
 
     point: Point
-    attribute: str = Field(description="The name of an attribute in the model's manifest.")
+    attribute: str = Field(description="The name of an attribute in the model's manifest, or of its opposite.")
     strengths: list[Annotated[Number, Field(ge=-MAX_STRENGTH, le=MAX_STRENGTH)]] = Field(
         [-1.0, 0.0, 1.0],
         min_length=1,

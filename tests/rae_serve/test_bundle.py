@@ -11,7 +11,7 @@ import pytest
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
 from rae_serve.errors import BundleError, RaeServeError
-from rae_serve.manifest import Figure, model_digest, schema, to_json
+from rae_serve.manifest import Attribute, Figure, model_digest, read_manifest, schema, to_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -94,6 +94,25 @@ def test_the_documented_schema_is_the_manifest(bundle):
     jsonschema.validate(document, schema())
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document | {"surprise": 1}, schema())
+
+
+@pytest.mark.parametrize("name", ["tests/data/digits", "exported/flexae-mnist-small", "exported/maskaae-mnist-small"])
+def test_a_manifest_is_written_as_it_was_read(name):
+    """Fields that came later leave the manifests of older bundles alone."""
+    path = DOCS.parent / name / "manifest.json"
+    assert to_json(read_manifest(path)) == path.read_text(encoding="utf-8")
+
+
+def test_an_attribute_has_only_the_fields_that_are_known(copy, bundle):
+    plain = Attribute(direction=[1.0] * 8, source="by hand")
+    pair = Attribute(direction=[0.5] * 8, source="by hand", opposite="old", images=(7, 9), auc=0.75)
+    annotated = bundles.annotate(Bundle.load(copy), attributes={"bent": plain, "young": pair})
+    assert annotated.manifest.attributes == {"bent": plain, "young": pair}
+    document = json.loads((copy / "manifest.json").read_text())
+    jsonschema.validate(document, schema())
+    assert document["attributes"]["bent"].keys() == {"direction", "source"}
+    assert document["attributes"]["young"]["images"] == [7, 9]
+    assert annotated.manifest.directions() == {"old": [-0.5] * 8, "bent": [1.0] * 8, "young": [0.5] * 8}
 
 
 def test_golden_arrays_are_of_the_manifest_shapes(bundle):

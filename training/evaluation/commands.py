@@ -77,9 +77,10 @@ def evaluate(
     model = subject.load(path, where)
     extractor = load_extractor(network, where, weights)
     images = held_out.load(model, source)
-    if (held := len(images.held_out)) < MIN_IMAGES:
-        problem = f"{held} images are held out of {images.source}; an evaluation needs at least {MIN_IMAGES}"
-        raise InvalidInput("data", problem)
+    for part, what in ((images.held_out, "held out of"), (images.train, "for training in")):
+        if len(part) < MIN_IMAGES:
+            problem = f"{len(part)} images are {what} {images.source}; an evaluation needs at least {MIN_IMAGES}"
+            raise InvalidInput("data", problem)
     with resumable(), _progress_bars() as report:
         data = collect(model, images, count, seed, report)
         figures, neighbours = compute(data, model.trained_dim, extractor, chosen, where, report)

@@ -186,11 +186,12 @@ def memorisation_figures(
 def reconstruction_figures(data: EvaluationData) -> Figures:
     """Compare reconstructions with the held-out images, pair by pair, and return means over the pairs.
 
-    `explained` is 1 − MSE / V, where V is the mean squared deviation of the held-out images from their mean image.
+    `explained` is 1 − MSE / V, where V is the mean squared deviation of the held-out images from their mean image. It
+    is NaN if all held-out images are equal.
     """
     pairs = data.reconstructed, data.held_out
     error = float(pixels.mse(*pairs).mean())
-    variance = float((data.held_out / 255.0).var(axis=0).mean())
+    variance = float(data.held_out.var(axis=0, dtype=np.float64).mean()) / 255.0**2  # exactly 0 for equal images
     return {
         "reconstruction": {
             "mse": error,

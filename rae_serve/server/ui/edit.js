@@ -22,8 +22,8 @@ export function edit(place, model, query, go) {
   const start = (from) => {
     latent = from;
     for (const name of Object.keys(strengths)) delete strengths[name];
-    sliders.replaceChildren(...attributes.map(([name]) =>
-      slider(name, -LIMIT, LIMIT, 0, (x) => { strengths[name] = x; draw(); })));
+    sliders.replaceChildren(...attributes.map(([name, { opposite }]) =>
+      slider(name, -LIMIT, LIMIT, 0, (x) => { strengths[name] = x; draw(); }, opposite)));
     draw();
   };
   const take = act(async (file) => {

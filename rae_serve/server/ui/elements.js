@@ -62,10 +62,11 @@ export function figure(caption, kind = "large") {
   };
 }
 
-export function slider(name, low, high, value, onInput) {
+// Make a slider; where its left end has a name of its own, `opposite`, `name` stands at the right end.
+export function slider(name, low, high, value, onInput, opposite) {
   const output = make("output", {}, value.toFixed(2));
   const input = make("input", { type: "range", min: low, max: high, step: "any", value });
-  input.setAttribute("aria-label", name);
+  input.setAttribute("aria-label", opposite ? `${opposite} to ${name}` : name);
   input.addEventListener("input", () => {
     output.textContent = Number(input.value).toFixed(2);
     onInput(Number(input.value));
@@ -78,6 +79,7 @@ export function slider(name, low, high, value, onInput) {
     input.value = Number(input.value) + sign * (high - low) / 40;
     input.dispatchEvent(new Event("input"));
   });
+  if (opposite) return make("label", { class: "pair" }, make("span", {}, opposite), output, make("span", {}, name), input);
   return make("label", {}, make("span", {}, name), output, input);
 }
 

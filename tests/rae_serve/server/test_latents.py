@@ -30,7 +30,7 @@ from rae_serve.server.settings import Settings
 @pytest.fixture(scope="module")
 def client(bundle, tmp_path_factory):
     folder = Path(shutil.copytree(bundle.path, tmp_path_factory.mktemp("edited") / "digits"))
-    bent = Attribute(direction=[0.5] * 8, source="by hand")
+    bent = Attribute(direction=[0.5] * 8, source="by hand", opposite="straight")
     bundles.annotate(Bundle.load(folder), attributes={"bent": bent})
     limits = {"max_images": 20, "max_body_bytes": 100_000, "max_pixels": 10_000}
     catalog = Catalog(Settings(bundles=str(folder), device="cpu", **limits))
@@ -209,8 +209,10 @@ def test_edits_are_strips_along_an_attribute(client, engine, codes):
     moved = (codes[0] + np.outer([-1, 0, 2], np.full(8, 0.5))).astype(np.float32)
     strip = client.post("/v1/edit", json=asked)
     assert np.array_equal(pixels_of(strip.content), images.grid(engine.decode(moved), columns=3)[..., 0])
+    away = client.post("/v1/edit", json={**asked, "attribute": "straight", "strengths": [1, 0, -2]})
+    assert away.content == strip.content
     missing = client.post("/v1/edit", json={**asked, "attribute": "smile"})
-    assert "it has bent" in problem(missing, 404)["detail"]
+    assert "it has straight, bent" in problem(missing, 404)["detail"]
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,10 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from rae_serve import images
+from rae_serve.bundle import Bundle, annotate
+from rae_serve.manifest import Attribute
 from rae_serve.preprocessing import read_picture
-from tests.serving import KEY
+from tests.serving import KEY, serving
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = [
@@ -170,6 +172,37 @@ def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, tm
     figure = page.locator("figure", has=page.get_by_alt_text("Reconstructed"))
     figure.get_by_role("button", name="Copy curl").click()
     assert np.array_equal(run(clipboard(page), tmp_path), expected)
+
+
+@pytest.fixture
+def server_of_attributes(bundle, tmp_path):
+    """The address of a service of a bundle with attributes, one of which has a name at either end."""
+    copy = Bundle.load(shutil.copytree(bundle.path, tmp_path / "digits"))
+    young = Attribute(direction=[0.5] * 8, source="by hand", opposite="Old", images=(7, 9), auc=0.75)
+    annotate(copy, attributes={"Smile": Attribute(direction=[1.0] * 8, source="by hand"), "Young": young})
+    with serving(copy.path, tmp_path / "serve.log") as (address, _):
+        yield address
+
+
+def test_a_slider_of_an_attribute_has_the_names_of_its_ends(browser, server_of_attributes, engine):
+    page = browser.new_page()
+    page.set_default_timeout(20_000)
+    page.goto(f"{server_of_attributes}/ui/#edit?point=3:2")
+    loaded(page, "Edited")
+    assert page.locator(".sliders label").all_inner_texts() == ["Smile\n0.00", "Old\n0.00\nYoung"]
+    old, young = (page.locator(".pair").get_by_text(name).bounding_box() for name in ("Old", "Young"))
+    assert old["x"] < young["x"]
+    assert old["y"] == young["y"]
+    source = page.get_by_alt_text("Edited").get_attribute("src")
+    page.get_by_role("slider", name="Old to Young").focus()
+    for _ in range(10):  # to -1, the name of the left end
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_function("src => document.querySelector('img[alt=Edited]').src !== src", arg=source)
+    page.wait_for_load_state("networkidle")
+    (code,) = engine.latents(engine.noise(1, seed=3, offset=2))
+    expected = engine.decode((code - 0.5).round(4)[None])[0, ..., 0].astype(int)
+    assert np.abs(shown(page, "Edited") - expected).max() <= 1  # the page adds in float64
+    page.close()
 
 
 def test_the_page_asks_for_a_key_once(browser, locked_server, engine, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from training.data.dataset import Dataset
 from training.evaluation import commands, held_out, subject
 from training.evaluation.features.extractors import Cifar10Extractor
 from training.evaluation.figures import collect, distribution_figures, stretch
+from training.evaluation.metrics import prd
+from training.evaluation.metrics.distances import spread
 from training.evaluation.report.page import Picture, html
 from training.evaluation.report.verdict import Finding
 from training.runs import Run, load_data
@@ -131,10 +134,11 @@ def test_stretching_reaches_both_ends_and_leaves_flat_images():
     assert stretch(images).ravel().tolist() == [0, 255, 7, 7]
 
 
-def trained_on(images: np.ndarray, folder: Path) -> tuple[Run, Dataset]:
+def trained_on(images: np.ndarray, folder: Path, *settings: str) -> tuple[Run, Dataset]:
     """Train for two steps, with a tenth of the images held out."""
     np.save(folder / "mine.npy", images)
-    recipe = recipes.load("flexae-digits", ["steps=2", "sample_every=1", "filters=4", "hidden=8", "validation=0.1"])
+    small = ["steps=2", "sample_every=1", "filters=4", "hidden=8", "validation=0.1"]
+    recipe = recipes.load("flexae-digits", [*small, *settings])
     dataset = load_data(recipe, str(folder / "mine.npy"))
     run = Run.create(folder / "run", recipe, dataset, str(folder / "mine.npy"))
     Trainer(recipe, dataset, run.path, CPU).fit()
@@ -151,6 +155,80 @@ def test_few_held_out_images_answer_fewer_questions_and_too_few_are_refused(comm
     assert "rarest mode" not in document["figures"]
     run, _ = trained_on(digits("train")[:190], tmp_path / "few")
     fails([run.path], "data: 19 images are held out", "at least 20")
+    (tmp_path / "train").mkdir()
+    run, _ = trained_on(digits("train")[:80], tmp_path / "train", "validation=0.8", "batch_size=8")
+    fails([run.path], "data: 16 images are for training", "at least 20")
+
+
+class Stub:
+    """A model that encodes every image to zeros, and decodes latents to these images, in turn."""
+
+    name, source, data_name, preprocessing = "stub", "stub", "stub", None
+    data_digest, training_images, trained_dim = "", 0, 2
+    facts: ClassVar = {"model": "m", "recipe": "r", "kind": "run", "training": {"steps": 1, "images": 1, "data": "d"}}
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+
+    def encode(self, images: np.ndarray) -> np.ndarray:
+        return self.latents(len(images), 0)
+
+    def latents(self, count: int, seed: int) -> np.ndarray:
+        return np.zeros((count, self.trained_dim), np.float32)
+
+    def decode(self, latents: np.ndarray) -> np.ndarray:
+        return self.images[np.arange(len(latents)) % len(self.images)]
+
+
+PICTURES = np.random.default_rng(1).integers(0, 256, (202, 8, 8, 1), np.uint8)
+VARIED, OTHERS, EQUAL, EQUAL_OTHERS = PICTURES[:100], PICTURES[100:200], PICTURES[[200] * 100], PICTURES[[201] * 100]
+# A few words of the sentence that says why a question has no answer.
+SCALE, VARIANCE = "no scale", "no variance"
+LIMIT, COPIES = "even real training images have none", "training images themselves"
+NO_SPREAD = [SCALE, SCALE, VARIANCE]
+
+
+@pytest.mark.parametrize(
+    ("generated", "train", "held_out_images", "said"),
+    [
+        pytest.param(EQUAL, EQUAL, EQUAL, [*NO_SPREAD, COPIES], id="one picture everywhere"),
+        pytest.param(EQUAL_OTHERS, EQUAL, EQUAL, [*NO_SPREAD, COPIES], id="one picture, but the model makes another"),
+        pytest.param(VARIED, VARIED, EQUAL, NO_SPREAD, id="held-out images are equal"),
+        pytest.param(OTHERS, EQUAL * 0, VARIED, [LIMIT, LIMIT], id="training images are equal"),
+        pytest.param(VARIED, VARIED, VARIED, [COPIES], id="training and held-out images are the same"),
+        pytest.param(EQUAL, PICTURES[[0, 1] * 50], PICTURES[[1, 0] * 50], [COPIES], id="two pictures"),
+        pytest.param(EQUAL, VARIED, OTHERS, [], id="a collapsed model"),
+    ],
+)
+def test_what_cannot_be_computed_is_said_and_the_rest_is_written(
+    command, tmp_path, monkeypatch, generated, train, held_out_images, said
+):
+    monkeypatch.setattr(prd, "RUNS", 2)  # most of the time goes into its clusterings
+    monkeypatch.setattr(subject, "load", lambda *_: Stub(generated))
+    monkeypatch.setattr(held_out, "load", lambda *_: held_out.Images("stub", train, held_out_images, "test", True))
+    assert command("stub", "--out", tmp_path / "out")[::2] == (0, "")
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    figures = document["figures"]
+    assert (figures["FD-cifar10"]["spread"] == 0) == (SCALE in said)
+    assert (figures["memorisation"]["copies"] is None) == (COPIES in said)
+    assert (figures["reconstruction"]["explained"] is None) == (VARIANCE in said)
+    assert figures["latent"] == {"dimensions": 2, "active": 0, "nac_codes": None, "nac_prior": None}
+    assert {"KD-cifar10", "prd", "rarest mode", "precision-recall"} < set(figures)
+    found = document["verdict"]["findings"]
+    assert len(found) == 7
+    unanswered = [(f["grade"], words) for words in {*said} for f in found if words in f["found"]]
+    assert sorted(unanswered) == sorted(("doubtful", words) for words in said)
+    page = Sources((tmp_path / "out" / "report.html").read_text()).text
+    assert "nac_codes" in page
+    assert "nan" not in page.lower()
+
+
+def test_features_that_differ_by_rounding_have_no_spread():
+    features = np.random.default_rng(0).random((1, 256), np.float32).repeat(50, axis=0)
+    features[25:] *= np.float32(1 + 1e-6)
+    assert spread(features) == 0.0
+    features[0, 0] += 0.1
+    assert spread(features) == pytest.approx(0.1**2 / 50, rel=0.01)
 
 
 def test_without_a_test_split_it_is_what_training_held_out(tmp_path, digits):

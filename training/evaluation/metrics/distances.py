@@ -14,6 +14,7 @@ Features = npt.NDArray[np.floating[Any]]
 Float64 = npt.NDArray[np.float64]
 
 _CHUNK_MIB: Final = 64  # the most of a distance matrix that is in memory at once
+_ROUNDING: Final = 1e-5  # more than the relative error of float32 features, far less than images differ by
 
 
 class KernelDistance(NamedTuple):
@@ -52,8 +53,12 @@ def frechet_distance(features: Features, reference: Features) -> float:
 
 
 def spread(reference: Features) -> float:
-    """Return tr Σ: the Fréchet distance of a model that only makes one image, the average of the reference."""
-    return float(reference.var(axis=0, ddof=1, dtype=np.float64).sum())
+    """Return tr Σ: the Fréchet distance of a model that only makes one image, the average of the reference.
+
+    The spread of equal images is 0, even where float32 arithmetic makes their features differ slightly.
+    """
+    trace = float(reference.var(axis=0, ddof=1, dtype=np.float64).sum())
+    return trace if trace > _ROUNDING**2 * float(np.square(reference, dtype=np.float64).sum(axis=1).mean()) else 0.0
 
 
 def kernel_distance(

@@ -6,6 +6,7 @@ generated images only mean something beside the distances of held-out images.
 
 from __future__ import annotations
 
+import math
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -33,7 +34,8 @@ class Memorisation(NamedTuple):
             ½ if generated images are as new as held-out images, and 1 if the model copies.
         z: By how many standard errors `closer` exceeds ½.
         copies: The share of generated images that are nearer than 99% of the held-out images. It is 0.01 if nothing
-            is copied, whether the images are smooth or rough.
+            is copied, whether the images are smooth or rough. It is NaN if 1% of the held-out images are themselves
+            training images, because no image can be nearer than they are.
     """
 
     closer: float
@@ -68,4 +70,5 @@ def memorisation(generated: Float64, held_out: Float64) -> Memorisation:
     u = float(stats.mannwhitneyu(held_out, generated).statistic)
     error = np.sqrt(n * m * (n + m + 1) / 12.0)
     threshold = np.quantile(held_out, NEAR)
-    return Memorisation(u / (n * m), float((u - n * m / 2.0) / error), float((generated < threshold).mean()))
+    copies = float((generated < threshold).mean()) if threshold > 0.0 else math.nan
+    return Memorisation(u / (n * m), float((u - n * m / 2.0) / error), copies)

@@ -2,10 +2,13 @@
 
 The thresholds are rae-serve's own. They were set on good models of MNIST and on models that were broken on purpose,
 and are relative to the figures of real images where that is possible. They say where to look, and prove nothing.
+Where a comparison has no meaning, for example because all held-out images are equal, its value is NaN and the answer
+is "doubtful".
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
@@ -17,6 +20,8 @@ _WORDS: Final[dict[Grade, str]] = {
     "bad": "Do not ship it. Failed:",
     "doubtful": "Look closer before you ship it. Doubtful:",
 }
+_NO_SCALE: Final = "All held-out images are equal for the feature network, so there is no scale to compare with."
+_NO_LIMIT: Final = " Where even real training images have none, the figure says nothing."
 
 
 class Finding(NamedTuple):
@@ -76,24 +81,28 @@ def summary(found: Sequence[Finding]) -> tuple[Grade, str]:
 
 def _likeness(figure: Mapping[str, Any]) -> Finding:
     generated, spread, limit = (figure[key] for key in ("generated", "spread", "training"))
-    share = generated / spread
+    share = _ratio(generated, spread)
     return Finding(
         "Do generated images look like real ones?",
         _at_most(share, 0.1, 0.3),
         f"The Fréchet distance is {generated:.3g}, {share:.1%} of the scale: that of a model that always makes the "
-        f"average image ({spread:.3g}). Real training images have {limit:.2g}.",
+        f"average image ({spread:.3g}). Real training images have {limit:.2g}."
+        if spread
+        else f"The Fréchet distance is {generated:.3g}. {_NO_SCALE}",
         "good up to 10% of the scale, bad above 30%",
     )
 
 
 def _prior(figure: Mapping[str, Any]) -> Finding:
     generated, reconstructed, spread = (figure[key] for key in ("generated", "reconstructed", "spread"))
-    excess = max(generated - reconstructed, 0.0) / spread
+    excess = _ratio(max(generated - reconstructed, 0.0), spread)
+    found = f"The Fréchet distance is {generated:.3g} for generated images, {reconstructed:.3g} for reconstructions. "
     return Finding(
         "Does the prior match the latents of images?",
         _at_most(excess, 0.05, 0.2),
-        f"The Fréchet distance is {generated:.3g} for generated images, {reconstructed:.3g} for reconstructions. The "
-        f"difference, {excess:.1%} of the scale, comes from the prior; the rest comes from the decoder.",
+        f"{found}The difference, {excess:.1%} of the scale, comes from the prior; the rest comes from the decoder."
+        if spread
+        else found + _NO_SCALE,
         "good up to 5% of the scale, bad above 20%",
     )
 
@@ -102,9 +111,9 @@ def _precision(figure: Mapping[str, Any]) -> Finding:
     value, limit = (figure[key]["precision"] for key in ("generated", "training"))
     return Finding(
         "Is each generated image believable?",
-        _at_least(value / limit if limit else 0.0, 0.6, 0.3),
+        _at_least(_ratio(value, limit), 0.6, 0.3),
         f"Precision {value:.2f}, where real training images have {limit:.2f}: the share of generated images that are "
-        "as near to a held-out image as held-out images are to each other.",
+        f"as near to a held-out image as held-out images are to each other.{'' if limit else _NO_LIMIT}",
         "good from 60% of the precision of real images, bad below 30%",
     )
 
@@ -113,9 +122,10 @@ def _recall(figure: Mapping[str, Any]) -> Finding:
     value, limit = (figure[key]["recall"] for key in ("generated", "training"))
     return Finding(
         "Are generated images as varied as real ones?",
-        _at_least(value / limit if limit else 0.0, 0.4, 0.2),
+        _at_least(_ratio(value, limit), 0.4, 0.2),
         f"Recall {value:.2f}, where real training images have {limit:.2f}: the share of held-out images that "
-        "generated images come near to. It is low if kinds of images are missing or all images are too smooth.",
+        "generated images come near to. It is low if kinds of images are missing or all images are too smooth."
+        f"{'' if limit else _NO_LIMIT}",
         "good from 40% of the recall of real images, bad below 20%",
     )
 
@@ -136,27 +146,41 @@ def _copies(figure: Mapping[str, Any]) -> Finding:
     return Finding(
         "Are generated images new, not copies of training images?",
         _at_most(copies, 0.05, 0.2),
-        f"{copies:.1%} of generated images are nearer to a training image than 99% of held-out images are; chance "
-        f"gives 1%. In {closer:.0%} of pairs the generated image is nearer than the held-out one; new images are "
-        "nearer in 50%.",
+        (
+            "Some held-out images are training images themselves, so copies cannot be told from new images. "
+            if math.isnan(copies)
+            else f"{copies:.1%} of generated images are nearer to a training image than 99% of held-out images are; "
+            "chance gives 1%. "
+        )
+        + f"In {closer:.0%} of pairs the generated image is nearer than the held-out one; new images are nearer in "
+        "50%.",
         "good up to 5%, bad above 20%",
     )
 
 
 def _reconstruction(figure: Mapping[str, Any]) -> Finding:
     explained, psnr, ssim = (figure[key] for key in ("explained", "psnr_db", "ssim"))
+    likeness = f"PSNR {psnr:.1f} dB" if math.isfinite(psnr) else "some are exact"
     return Finding(
         "Do reconstructions look like their originals?",
         _at_least(explained, 0.8, 0.5),
-        f"Reconstructions explain {explained:.0%} of the variance of held-out images (PSNR {psnr:.1f} dB, "
-        f"SSIM {ssim:.2f}).",
+        (
+            "All held-out images are equal, so they have no variance to explain"
+            if math.isnan(explained)
+            else f"Reconstructions explain {explained:.0%} of the variance of held-out images"
+        )
+        + f" ({likeness}, SSIM {ssim:.2f}).",
         "good from 80%, bad below 50%",
     )
 
 
+def _ratio(value: float, scale: float) -> float:
+    return value / scale if scale else math.nan
+
+
 def _at_most(value: float, good: float, bad: float) -> Grade:
-    return "good" if value <= good else "doubtful" if value <= bad else "bad"
+    return "good" if value <= good else "bad" if value > bad else "doubtful"  # NaN is doubtful
 
 
 def _at_least(value: float, good: float, bad: float) -> Grade:
-    return "good" if value >= good else "doubtful" if value >= bad else "bad"
+    return "good" if value >= good else "bad" if value < bad else "doubtful"  # NaN is doubtful

@@ -57,6 +57,12 @@ def test_a_smooth_model_that_copies_nothing_is_told_from_one_that_does():
     assert copied.copies > 0.95
 
 
+def test_copies_are_unknown_where_held_out_images_are_training_images():
+    distances = np.r_[np.zeros(5), np.ones(95)]
+    assert np.isnan(memorisation(np.zeros(100), distances).copies)
+    assert memorisation(np.zeros(100), np.ones(100)).copies == 1.0
+
+
 def test_what_does_not_compare():
     with pytest.raises(ValueError, match="do not compare"):
         nearest(np.zeros((2, 3)), np.zeros((0, 3)))

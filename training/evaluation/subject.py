@@ -14,6 +14,7 @@ from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import RaeServeError
+from rae_serve.files import printable
 from rae_serve.manifest import MANIFEST
 from rae_serve.preprocessing import Preprocessing
 from rae_serve.sessions import Device
@@ -108,7 +109,7 @@ class RunSubject:
         state = checkpoint.read(path) if path else checkpoint.latest(run.path / checkpoint.CHECKPOINTS)
         model = run.model_at(state).to(device)
         self._inference = Inference(model, device)
-        self.name = run.path.resolve().name
+        self.name = printable(run.path.resolve().name)
         self.step = state.step
         self.facts = {
             "kind": "run",

@@ -77,7 +77,7 @@ def numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 def _real(values: npt.ArrayLike | list[npt.ArrayLike], dtype: type[Float]) -> npt.NDArray[Float]:
-    """Return `values` in a type of floats. Raise TypeError for text and complex numbers, which numpy would convert."""
+    """Return `values` as floats. Raise TypeError for text and complex numbers, which numpy would convert."""
     array = np.asarray(values)
     if array.dtype.kind not in "biufO":
         raise TypeError(f"{array.dtype} is no type of real numbers")

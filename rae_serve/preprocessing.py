@@ -167,16 +167,17 @@ def is_dark(picture: Image.Image) -> bool:
     """
     if _SIXTEEN_BITS not in picture.info:
         return False
-    return max(high for _, high in _in_8_bits(picture).convert("RGB").getextrema()) < 64
+    return int(np.asarray(_in_8_bits(picture).convert("RGB")).max()) < 64
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:
     """Return the (width, height) of the upright picture, without decoding pixels."""
-    tags = getattr(
-        picture, "tag_v2", {}
-    )  # a TIFF file states the size before turning; Pillow 11 gives the upright one
-    stored = (tags.get(ExifTags.Base.ImageWidth, picture.width), tags.get(ExifTags.Base.ImageLength, picture.height))
-    return stored[::-1] if _transposition(picture) in _SWAPS_SIDES else stored
+    if _transposition(picture) not in _SWAPS_SIDES:
+        return picture.size
+    # Pillow 11 gives the size of a TIFF file as it is after turning, and older ones as it is before, like the tags.
+    tags = getattr(picture, "tag_v2", {})
+    width, height = picture.size
+    return tags.get(ExifTags.Base.ImageLength, height), tags.get(ExifTags.Base.ImageWidth, width)
 
 
 def _upright(picture: Image.Image) -> Image.Image:

@@ -134,10 +134,13 @@ def _seed_and_row(point: str) -> tuple[int, int] | None:
 
 
 def _read_pictures(pictures: list[Path], engine: Engine) -> Pixels:
-    opened = [picture_files.read(file, str(file)) for file in pictures]
-    prepared = np.stack([engine.manifest.image(picture) for picture in opened])
-    picture_files.warn_of_dark(sum(map(is_dark, opened)))
-    return prepared
+    prepared, dark = [], 0
+    for file in pictures:
+        picture = picture_files.read(file, str(file))
+        prepared.append(engine.manifest.image(picture))
+        dark += is_dark(picture)
+    picture_files.warn_of_dark(dark)
+    return np.stack(prepared)
 
 
 def _read_array(file: Path) -> Latents:

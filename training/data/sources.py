@@ -32,8 +32,8 @@ def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[P
     """Read the images of a source, or list the files that hold them.
 
     Args:
-        source: A data set by name (one of `data_sets.NAMES`), a folder in which torchvision keeps data sets, any other folder
-            of pictures, or a .npy or .npz file.
+        source: A data set by name (one of `data_sets.NAMES`), a folder in which torchvision keeps data sets, any
+            other folder of pictures, or a .npy or .npz file.
         data_set: The data set to read from a folder that holds several.
         split: "train" or "test". Folders of pictures and array files have no test split.
 
@@ -62,10 +62,8 @@ def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[P
         raise InvalidInput("data", f"{source} is empty: it holds no image")
     if path.suffix.lower() in (".npy", ".npz") and path.is_file():
         return printable(path.stem), _array(path)
-    raise InvalidInput(
-        "data",
-        f"{source!r} is neither a data set ({', '.join(data_sets.NAMES)}), nor a folder, nor a .npy or .npz file",
-    )
+    known = ", ".join(data_sets.NAMES)
+    raise InvalidInput("data", f"{source!r} is neither a data set ({known}), nor a folder, nor a .npy or .npz file")
 
 
 def has_test_split(source: str, data_set: str) -> bool:
@@ -143,10 +141,8 @@ def _channels_last(array: npt.NDArray[Any], where: str) -> Pixels:
     """Return uint8 images with an axis for channels. Raise InvalidInput, naming `where`, for any other array."""
     found = f"{array.dtype} {list(array.shape)}"
     if array.ndim == 3 and array.shape[-1] <= 4:
-        raise InvalidInput(
-            "data",
-            f"{where} seems to hold one image, {found}; it must be [N, H, W, C], or [N, H, W, 1] for narrow images",
-        )
+        problem = f"{where} seems to hold a single image, {found}; images are [N, H, W, C], narrow ones [N, H, W, 1]"
+        raise InvalidInput("data", problem)
     shaped = array[..., None] if array.ndim == 3 else array
     if shaped.dtype != np.uint8 or shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or not len(shaped):
         raise InvalidInput("data", f"{where} must be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {found}")

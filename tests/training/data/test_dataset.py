@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from rae_serve.errors import InvalidInput
 from rae_serve import data_sets
+from rae_serve.errors import InvalidInput
 from training import recipe as recipes
 from training.data import dataset as data
 from training.data import decoding, sources

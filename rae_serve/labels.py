@@ -78,7 +78,7 @@ def from_table(table: Path, folder: Path) -> Labelled:
             `labels`.
     """
     lines = _lines(table)
-    find = _Finder(folder)
+    find = _Finder(folder, table)
     names = _attribute_names(table, next(lines, (1, [""])), find)
     first = ""
     files: list[Path] = []
@@ -149,8 +149,9 @@ class _Finder:
         example: The path of the first file from the folder, or "".
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, table: Path) -> None:
         self._folder = folder
+        self._beside = _parts(table.parent.absolute())
         # The path of the folder itself, whose last parts a table may write before a file. A link has two paths.
         self._above = {_parts(folder.absolute()), _parts(folder.resolve())}
         # "./" marks a path from the folder; other keys are bare names.
@@ -177,6 +178,8 @@ class _Finder:
 
     def _keys(self, name: str) -> Iterator[str]:
         for text in dict.fromkeys((name, name.replace("\\", "/"))):
+            if text.startswith("../"):  # the only names that depend on where the table is
+                text = posixpath.join(*self._beside, text)
             parts = _parts(PurePosixPath(posixpath.normpath(text)))
             if parts:
                 yield from (f"./{'/'.join(parts)}", "/".join(parts))
@@ -231,7 +234,7 @@ def _separator(lines: list[str]) -> str:
     header, row = [*filter(str.strip, lines), "", ""][:2]
     for separator in _SEPARATORS:
         with suppress(csv.Error):
-            _, *values = next(_cells([row], separator), [""])
+            values = next(_cells([row], separator), [])[1:]
             if values and all(value.strip() in _CELL_VALUES for value in values):
                 return separator
     return next((separator for separator in _SEPARATORS if separator in header), ",")

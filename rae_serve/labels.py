@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from os.path import splitext
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 from unicodedata import normalize
 
@@ -151,16 +151,16 @@ class _Finder:
 
     def __init__(self, folder: Path, table: Path) -> None:
         self._folder = folder
-        self._beside = _parts(table.parent.absolute())
+        self._beside = table.parent.absolute().as_posix()
         # The path of the folder itself, whose last parts a table may write before a file. A link has two paths.
-        self._above = {_parts(folder.absolute()), _parts(folder.resolve())}
+        self._above = {_parts(path.as_posix()) for path in (folder.absolute(), folder.resolve())}
         # "./" marks a path from the folder; other keys are bare names.
         self._by_name: dict[str, list[Path]] = {}
         self._by_stem: dict[str, list[Path]] = {}
         files = picture_files.find(folder)
         for file in files:
-            parts = _parts(file.relative_to(folder))
-            for key in (f"./{'/'.join(parts)}", parts[-1]):
+            *_, name = parts = _parts(file.relative_to(folder).as_posix())
+            for key in (f"./{'/'.join(parts)}", name):
                 self._by_name.setdefault(key, []).append(file)
                 self._by_stem.setdefault(splitext(key)[0], []).append(file)
         self.example = self.path_of(files[0]) if files else ""
@@ -179,19 +179,18 @@ class _Finder:
     def _keys(self, name: str) -> Iterator[str]:
         for text in dict.fromkeys((name, name.replace("\\", "/"))):
             if text.startswith("../"):  # the only names that depend on where the table is
-                text = posixpath.join(*self._beside, text)
-            parts = _parts(PurePosixPath(posixpath.normpath(text)))
-            if parts:
-                yield from (f"./{'/'.join(parts)}", "/".join(parts))
+                text = posixpath.join(self._beside, text)
+            parts = _parts(posixpath.normpath(text))
+            yield from (f"./{'/'.join(parts)}", "/".join(parts))
             for above in self._above:
                 for cut in range(1, min(len(parts), len(above) + 1)):
                     if above[-cut:] == parts[:cut]:
                         yield f"./{'/'.join(parts[cut:])}"
 
 
-def _parts(path: PurePath) -> tuple[str, ...]:
+def _parts(path: str) -> tuple[str, ...]:
     """Return the parts of a path in one Unicode form: macOS writes é as two characters, most tables as one."""
-    return tuple(normalize("NFC", printable(part)) for part in path.parts)
+    return tuple(normalize("NFC", printable(path)).split("/"))
 
 
 def _attribute_names(table: Path, header: tuple[int, list[str]], find: _Finder) -> list[str]:

@@ -149,6 +149,8 @@ def open_picture(file: BinaryIO, field: str = "image", max_pixels: int = MAX_FIL
         except UnidentifiedImageError:
             file.seek(0)
             raise InvalidInput(field, _unknown_format(file.read(64))) from None
+        except Image.DecompressionBombError:  # above a limit of Pillow, which gives no size
+            raise InvalidInput(field, f"has more pixels than the limit of {max_pixels} pixels") from None
     if picture.width * picture.height > max_pixels:
         problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels} pixels"
         raise InvalidInput(field, problem)

@@ -233,7 +233,7 @@ def _separator(lines: list[str]) -> str:
     header, row = [*filter(str.strip, lines), "", ""][:2]
     for separator in _SEPARATORS:
         with suppress(csv.Error):
-            values = next(_cells([row], separator), [])[1:]
+            values: list[str] = next(_cells([row], separator), [])[1:]
             if values and all(value.strip() in _CELL_VALUES for value in values):
                 return separator
     return next((separator for separator in _SEPARATORS if separator in header), ",")

@@ -51,9 +51,8 @@ def train(
     else:
         Run.create(path, recipe, dataset, source)
     if dataset.skipped:
-        print(
-            f"skipped {len(dataset.skipped)} files, listed in {path / SKIPPED}: {dataset.skipped[0]}", file=sys.stderr
-        )
+        listing = printable(path / SKIPPED)
+        print(f"skipped {len(dataset.skipped)} files, listed in {listing}: {dataset.skipped[0]}", file=sys.stderr)
     try:
         fit(trainer, Console(stderr=True))
     except Interrupted:

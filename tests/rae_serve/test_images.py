@@ -160,7 +160,7 @@ def test_the_formats_that_are_missing_are_named():
         read_picture(b"%PDF-1.7", "photo")
     if "HEIF" not in FORMATS:
         for brands in (("heic", "mif1"), ("heix",), ("mif1", "\0\0\0\0", "heic"), ("hevc",)):
-            with pytest.raises(InvalidInput, match="is a HEIC picture, .* pip install pillow-heif"):
+            with pytest.raises(InvalidInput, match=r"is a HEIC picture, .* pip install pillow-heif"):
                 read_picture(start(*brands), "photo")
     if "AVIF" not in FORMATS:
         with pytest.raises(InvalidInput, match=r"is an AVIF picture, which needs Pillow 11\.3"):

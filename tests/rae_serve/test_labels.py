@@ -127,5 +127,5 @@ def test_a_header_of_digits_is_a_header(folder):
 
 def test_a_table_in_another_encoding_is_named(folder):
     (folder.parent / "t.csv").write_bytes("file,café\na.png,1\n".encode("latin-1"))
-    with pytest.raises(InvalidInput, match="cannot be read: .*; save it as UTF-8"):
+    with pytest.raises(InvalidInput, match=r"cannot be read: .*; save it as UTF-8"):
         labels.from_table(folder.parent / "t.csv", folder)

@@ -62,7 +62,7 @@ def test_what_cannot_be_read_is_returned_and_then_reported(tmp_path):
     for read in (picture_files.read, picture_files.read_header):
         with pytest.raises(InvalidInput, match="cannot be read: No such file"):
             read(tmp_path / "gone.png")
-    with pytest.raises(InvalidInput, match="data: .* cannot be read"):
+    with pytest.raises(InvalidInput, match=r"data: .* cannot be read"):
         picture_files.find(tmp_path / "no folder")
 
 

@@ -34,7 +34,7 @@ def find(folder: Path) -> list[Path]:
     Raises:
         InvalidInput: `folder` itself cannot be read; the field is `data`.
     """
-    return sorted(_walk(folder, frozenset()), key=lambda path: path.relative_to(folder).parts)
+    return sorted(_walk(folder, frozenset()), key=lambda path: path.parts)
 
 
 def read(path: Path, field: str = "image") -> Image.Image:
@@ -92,7 +92,10 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         path = folder / entry.name
         if entry.name.startswith("."):
             continue
-        if path.is_dir():
+        # os.path and not pathlib, whose functions raise where a link leads to a forbidden place.
+        if os.path.isdir(path):
             yield from _walk(path, above | {here})
-        elif path.is_file() or not path.exists():  # neither a device nor a pipe, whose reading may never end
+        elif os.path.isfile(path) or not os.path.exists(
+            path
+        ):  # neither a device nor a pipe, whose reading may never end
             yield path

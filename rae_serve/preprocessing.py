@@ -91,12 +91,12 @@ class Preprocessing(BaseModel):
 
     def _in_mode(self, picture: Image.Image) -> Image.Image:
         picture = _in_8_bits(picture)
-        if picture.mode in _FIRST_CONVERT_TO:
-            picture = picture.convert(_FIRST_CONVERT_TO[picture.mode])
-        if picture.has_transparency_data:
-            background = Image.new("RGBA", picture.size, (self.background,) * 3 + (255,))
-            picture = Image.alpha_composite(background, picture.convert("RGBA"))
         try:
+            if picture.mode in _FIRST_CONVERT_TO:
+                picture = picture.convert(_FIRST_CONVERT_TO[picture.mode])
+            if picture.has_transparency_data:
+                background = Image.new("RGBA", picture.size, (self.background,) * 3 + (255,))
+                picture = Image.alpha_composite(background, picture.convert("RGBA"))
             return picture if picture.mode == self.mode else picture.convert(self.mode)
         except ValueError as error:
             raise InvalidInput("image", f"has pixels that cannot be converted ({error})") from None

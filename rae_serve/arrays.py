@@ -99,7 +99,7 @@ def finite_rows(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int)
         with np.errstate(over="ignore"):  # the check below refuses numbers that overflow float32
             array = _real(rows, np.float32)
     except (TypeError, ValueError, OverflowError):
-        raise InvalidInput(field, f"must be numbers of shape {shape_text((dim,))}") from None
+        raise InvalidInput(field, f"must be real numbers of shape {shape_text((dim,))}") from None
     if array.ndim != 2 or array.shape[1] != dim or len(array) < 1:
         raise InvalidInput(field, f"must have shape {shape_text((dim,))}, not {list(array.shape)}")
     if not (np.abs(array) <= _MAX_MAGNITUDE).all():

@@ -221,8 +221,9 @@ def _lines(table: Path) -> Iterator[tuple[int, list[str]]]:
     number = 1
     try:
         for row in rows:
-            if any(row):
-                yield number, [cell.strip() for cell in row]
+            cells = [cell.strip() for cell in row]
+            if any(cells):
+                yield number, cells
             number = rows.line_num + 1
     except csv.Error as error:
         raise _wrong(table, number, f"{error}; is a quotation mark missing?") from None

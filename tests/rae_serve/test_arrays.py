@@ -42,7 +42,7 @@ def test_a_number_outside_its_range_is_refused_by_name():
     ],
 )
 def test_what_is_no_real_number_is_refused_and_not_converted(rows):
-    with pytest.raises(InvalidInput, match=r"^latents: must be numbers of shape \[N, 2\]$"):
+    with pytest.raises(InvalidInput, match=r"^latents: must be real numbers of shape \[N, 2\]$"):
         arrays.finite_rows("latents", rows, 2)
     with pytest.raises(InvalidInput, match=r"^strengths: must be numbers, not "):
         arrays.numbers("strengths", rows)

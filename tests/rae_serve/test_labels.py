@@ -38,11 +38,11 @@ def read(folder: Path, text: str, name: str = "table.csv") -> dict[str, list[boo
         "file,one,two\na.png,1,0\nb.jpg,0,1\n",
         "file;one;two\r\na.png;1;0\r\nb.jpg;-1;1\r\n",
         "file\tleft eye\ttwo\na.png\t1\t0\nb.jpg\t0\t1\n",
-        "file one two\na.png 1  0\n\nb.jpg -1  1 \n",
+        "file one two\na.png 1  0\n \nb.jpg -1  1 \n",
         "2\none two \na.png  1 -1\nb.jpg -1  1\n",
         '"file", "one, or so", "two"\n"a.png", 1, 0\n"b.jpg", 0, 1\n',
         'file;"one, or so";two\n"a.png";1;0\n"b.jpg";0;1\n',
-        "\ufefffile,one,two\na.png,1,0\nb.jpg,0,1",
+        "\ufefffile,one,two\na.png,1,0\n  \n,,\nb.jpg,0,1",
     ],
 )
 def test_cells_may_be_separated_in_any_usual_way(folder, text):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from rae_serve.errors import InvalidInput
 
 Pixels = npt.NDArray[np.uint8]  # [H, W, C] or [N, H, W, C]
+Float = TypeVar("Float", bound=np.floating[Any])
 Latents = npt.NDArray[np.float32]  # [N, latent_dim]
 
 MAX_INTEGER: Final = 2**53 - 1  # the largest integer that JSON keeps exact in every language
@@ -70,9 +71,17 @@ def in_range(field: str, value: float, low: float, high: float, what: str = "") 
 def numbers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Return `values` as a float64 array of any shape, or raise InvalidInput if they are not numbers."""
     try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError):
+        return _real(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
         raise InvalidInput(field, f"must be numbers, not {values!r}") from None
+
+
+def _real(values: npt.ArrayLike | list[npt.ArrayLike], dtype: type[Float]) -> npt.NDArray[Float]:
+    """Return `values` as floats. Raise TypeError for text and complex numbers, which numpy would convert."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biufO":
+        raise TypeError(f"{array.dtype} is no type of real numbers")
+    return array.astype(dtype, copy=False)
 
 
 def finite_rows(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int) -> Latents:
@@ -88,9 +97,9 @@ def finite_rows(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int)
     """
     try:
         with np.errstate(over="ignore"):  # the check below refuses numbers that overflow float32
-            array = np.asarray(rows, dtype=np.float32)
-    except (TypeError, ValueError):
-        raise InvalidInput(field, f"must be numbers of shape {shape_text((dim,))}") from None
+            array = _real(rows, np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(field, f"must be real numbers of shape {shape_text((dim,))}") from None
     if array.ndim != 2 or array.shape[1] != dim or len(array) < 1:
         raise InvalidInput(field, f"must have shape {shape_text((dim,))}, not {list(array.shape)}")
     if not (np.abs(array) <= _MAX_MAGNITUDE).all():

@@ -41,7 +41,7 @@ class Bundle:
 
     def __init__(self, path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> None:
         self.path = path
-        self.name = name_of(path)
+        self.name = files.printable(name_of(path))
         self.manifest = manifest
         self._contents = contents
 
@@ -106,7 +106,7 @@ def write(path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapp
         for name, data in contents.items():
             (folder / name).write_bytes(data)
         (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
-        (folder / CARD).write_text(model_card(manifest, Path(path).name), encoding="utf-8")
+        (folder / CARD).write_text(model_card(manifest, files.printable(Path(path).name)), encoding="utf-8")
     return Bundle.load(path)
 
 

@@ -1,8 +1,9 @@
-"""Atomic writes: a file or folder appears complete, or not at all."""
+"""Atomic writes, by which a file or folder appears complete or not at all; and paths as text."""
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -30,6 +31,15 @@ def write(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):
             draft.unlink()
+
+
+def printable(path: str | os.PathLike[str]) -> str:
+    r"""Return a path as one line of UTF-8 text; control characters and other bytes become escapes such as \xe9.
+
+    The text is for people and for files: open a file by the path itself.
+    """
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f]", lambda control: f"\\x{ord(control[0]):02x}", text)
 
 
 @contextmanager

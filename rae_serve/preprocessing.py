@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
-from typing import Annotated, Final, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Annotated, BinaryIO, Final, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, features
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# The most pixels of a picture. Users trust their own files, so this is the most that Pillow opens; the server's
+# setting is lower.
+MAX_FILE_PIXELS: Final = 178_000_000
+_SIXTEEN_BITS: Final = "rae-serve: 16 bits"  # key in the info of a picture whose file has 16 bits per channel or more
 # The transposition that undoes each EXIF orientation. Orientation 1 is upright.
 _UPRIGHT_BY: Final = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,6 +33,22 @@ _UPRIGHT_BY: Final = {
 _SWAPS_SIDES: Final = tuple(_UPRIGHT_BY[orientation] for orientation in (5, 6, 7, 8))
 # Pillow converts these modes to a single other mode only.
 _FIRST_CONVERT_TO: Final = {"LAB": "RGB", "La": "LA"}
+
+
+def _formats() -> tuple[str, ...]:
+    """Return Pillow's names of the formats to read. AVIF needs Pillow 11.3, and HEIF the package pillow-heif."""
+    formats = ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]
+    if "avif" in features.get_supported():
+        formats.append("AVIF")
+    with suppress(ImportError):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+        formats.append("HEIF")
+    return tuple(formats)
+
+
+FORMATS: Final = _formats()
 
 
 class Preprocessing(BaseModel):
@@ -68,16 +90,16 @@ class Preprocessing(BaseModel):
         return (width, height) == (self.width, self.height) and self._crop_box(width, height) == (0, 0, width, height)
 
     def _in_mode(self, picture: Image.Image) -> Image.Image:
-        if picture.mode.startswith("I;16") or picture.mode == "I":
-            # Pillow would clip 16-bit greys at 255 instead of scaling them.
-            greys = np.asarray(picture, dtype=np.int64).clip(0, 65535)
-            picture = Image.fromarray((greys // 257).astype(np.uint8))
-        if picture.mode in _FIRST_CONVERT_TO:
-            picture = picture.convert(_FIRST_CONVERT_TO[picture.mode])
-        if picture.has_transparency_data:
-            background = Image.new("RGBA", picture.size, (self.background,) * 3 + (255,))
-            picture = Image.alpha_composite(background, picture.convert("RGBA"))
-        return picture if picture.mode == self.mode else picture.convert(self.mode)
+        picture = _in_8_bits(picture)
+        try:
+            if picture.mode in _FIRST_CONVERT_TO:
+                picture = picture.convert(_FIRST_CONVERT_TO[picture.mode])
+            if picture.has_transparency_data:
+                background = Image.new("RGBA", picture.size, (self.background,) * 3 + (255,))
+                picture = Image.alpha_composite(background, picture.convert("RGBA"))
+            return picture if picture.mode == self.mode else picture.convert(self.mode)
+        except ValueError as error:
+            raise InvalidInput("image", f"has pixels that cannot be converted ({error})") from None
 
     def _crop_box(self, width: int, height: int) -> tuple[float, float, float, float]:
         if self.crop == "none":
@@ -92,8 +114,8 @@ class Preprocessing(BaseModel):
         return left, top, left + crop_width, top + crop_height
 
 
-def read_picture(data: bytes, field: str = "image", max_pixels: int = 50_000_000) -> Image.Image:
-    """Decode a PNG, JPEG, WebP, GIF, BMP or TIFF file.
+def read_picture(data: bytes, field: str = "image", max_pixels: int = MAX_FILE_PIXELS) -> Image.Image:
+    """Decode a picture file of one of the FORMATS.
 
     Args:
         data: The bytes of the file.
@@ -103,32 +125,66 @@ def read_picture(data: bytes, field: str = "image", max_pixels: int = 50_000_000
     Raises:
         InvalidInput: The bytes are no picture or are truncated, or the picture has too many pixels.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            if picture.width * picture.height > max_pixels:
-                problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels} pixels"
-                raise InvalidInput(field, problem)
-            picture.load()
-        if picture.mode == "F":  # the range of the pixels is unknown; Pillow would clip them to [0, 255]
-            raise InvalidInput(field, "has floating-point pixels; save it with 8 or 16 bits per channel")
-    except InvalidInput:
-        raise
-    except UnidentifiedImageError:
-        raise InvalidInput(field, f"is not a readable picture (none of {', '.join(FORMATS)})") from None
-    except Exception as error:  # its type depends on the format and the damage
-        raise InvalidInput(field, f"is not a readable picture ({error})") from None
+    picture = open_picture(io.BytesIO(data), field, max_pixels)
+    with _readable(field):
+        picture.load()
     return picture
+
+
+def open_picture(file: BinaryIO, field: str = "image", max_pixels: int = MAX_FILE_PIXELS) -> Image.Image:
+    """Read the header of a picture file of one of the FORMATS; its pixels are not decoded yet.
+
+    Args:
+        file: The open file, which must stay open until the pixels are decoded.
+        field: Name of the input, for the error.
+        max_pixels: The most pixels that the picture may have.
+
+    Raises:
+        InvalidInput: The file is no picture, or the picture has too many pixels.
+    """
+    with _readable(field), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            picture = Image.open(file, formats=FORMATS)
+        except UnidentifiedImageError:
+            file.seek(0)
+            raise InvalidInput(field, _unknown_format(file.read(64))) from None
+        except Image.DecompressionBombError:  # above a limit of Pillow, which gives no size
+            raise InvalidInput(field, f"has more pixels than the limit of {max_pixels} pixels") from None
+    if picture.width * picture.height > max_pixels:
+        problem = f"{picture.width} × {picture.height} pixels are more than the limit of {max_pixels} pixels"
+        raise InvalidInput(field, problem)
+    if picture.mode == "F":  # the range of the pixels is unknown; Pillow would clip them to [0, 255]
+        raise InvalidInput(field, "has floating-point pixels; save it with 8 or 16 bits per channel")
+    # A tile names the layout of its pixels, such as RGB;16B. BGR;16 has 16 bits for all channels together.
+    if picture.mode.startswith("I") or re.search("(?<!BGR);16", str(picture.tile)):
+        picture.info[_SIXTEEN_BITS] = True
+    return picture
+
+
+def is_dark(picture: Image.Image) -> bool:
+    """Return whether a picture from `read_picture` has 16 bits and no value above a quarter of their range.
+
+    Such a picture probably holds the 10, 12 or 14 bits that a camera or a microscope measures.
+    """
+    if _SIXTEEN_BITS not in picture.info:
+        return False
+    return int(np.asarray(_in_8_bits(picture).convert("RGB")).max()) < 64
 
 
 def upright_size(picture: Image.Image) -> tuple[int, int]:
     """Return the (width, height) of the upright picture, without decoding pixels."""
-    return picture.size[::-1] if _transposition(picture) in _SWAPS_SIDES else picture.size
+    if _transposition(picture) not in _SWAPS_SIDES:
+        return picture.size
+    # Pillow 11 gives the size of a TIFF file as it is after turning, and older ones as it is before, like the tags.
+    tags = getattr(picture, "tag_v2", {})
+    width, height = picture.size
+    return tags.get(ExifTags.Base.ImageLength, height), tags.get(ExifTags.Base.ImageWidth, width)
 
 
 def _upright(picture: Image.Image) -> Image.Image:
     """Undo the EXIF orientation. Pillow's exif_transpose fails on metadata that it cannot read or write again."""
+    picture.load()  # by which Pillow turns a TIFF file upright, and removes its orientation
     transposition = _transposition(picture)
     return picture if transposition is None else picture.transpose(transposition)
 
@@ -138,3 +194,32 @@ def _transposition(picture: Image.Image) -> Image.Transpose | None:
         return _UPRIGHT_BY.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # of many types; a picture with damaged metadata is still a picture
         return None
+
+
+def _in_8_bits(picture: Image.Image) -> Image.Image:
+    """Scale 16-bit greys, which Pillow would clip at 255, to 8 bits. Return any other picture as it is."""
+    if not picture.mode.startswith("I"):
+        return picture
+    greys = np.asarray(picture, dtype=np.int64).clip(0, 65535)
+    return Image.fromarray((greys // 257).astype(np.uint8))
+
+
+@contextmanager
+def _readable(field: str) -> Iterator[None]:
+    """Raise InvalidInput, naming `field`, for any error of Pillow on a damaged file."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except Exception as error:  # its type depends on the format and the damage
+        raise InvalidInput(field, f"is not a readable picture ({error})") from None
+
+
+def _unknown_format(start: bytes) -> str:
+    """Say what is wrong with a file that is in none of the FORMATS, by its first bytes."""
+    if start[4:8] == b"ftyp":  # brands follow, of which HEIF and AVIF have their own
+        if any(brand in start[8:] for brand in (b"avif", b"avis")):
+            return "is an AVIF picture, which needs Pillow 11.3 or newer"
+        if any(brand in start[8:] for brand in (b"hei", b"hev", b"mif1")):
+            return "is a HEIC picture, which needs a plugin of Pillow: pip install pillow-heif"
+    return f"is not a readable picture (none of {', '.join(FORMATS)})"

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
 from rae_serve import files
@@ -151,9 +151,10 @@ def latest(folder: Path) -> Checkpoint:
 def read(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises RunError, which names the file, if it cannot be read or is damaged."""
     try:
-        tensors = safetensors.torch.load_file(path)
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+        data = path.read_bytes()  # safetensors opens no path that is not UTF-8
+        tensors = safetensors.torch.load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = header["__metadata__"]
         step, text, digest = int(metadata[_STEP]), metadata[_FACTS], metadata[_DIGEST]
     except OSError as error:
         raise RunError(f"checkpoint {path} cannot be read ({error}){_remedy(path)}") from None

@@ -9,14 +9,13 @@ from typing import Final
 
 from rich.console import Console
 
-from rae_serve import files
+from rae_serve.files import printable
 from training import recipe as recipes
 from training.machine import torch_device
 from training.progress import fit
-from training.runs import Run, load_data
+from training.runs import SKIPPED, Run, load_data
 from training.trainer import Interrupted, Trainer
 
-SKIPPED: Final = "skipped.txt"  # lists, in the run's folder, the files that are no readable images
 WORSE: Final = 1.25  # from this multiple of the least held-out error on, the user is told
 
 
@@ -52,8 +51,7 @@ def train(
     else:
         Run.create(path, recipe, dataset, source)
     if dataset.skipped:
-        listing = path / SKIPPED
-        files.write(listing, "".join(f"{line}\n" for line in dataset.skipped).encode())
+        listing = printable(path / SKIPPED)
         print(f"skipped {len(dataset.skipped)} files, listed in {listing}: {dataset.skipped[0]}", file=sys.stderr)
     try:
         fit(trainer, Console(stderr=True))
@@ -64,8 +62,8 @@ def train(
 
 
 def _print_outcome(trainer: Trainer) -> None:
-    name, state = trainer.run.resolve().name, trainer.state
-    print(f"{trainer.run}: {state.step:,} steps; next: rae-serve export {trainer.run} --out exported/{name}")
+    run, name, state = printable(trainer.run), printable(trainer.run.resolve().name), trainer.state
+    print(f"{run}: {state.step:,} steps; next: rae-serve export {run} --out exported/{name}")
     if len(trainer.stages) > 1:
         return  # the checkpoint of the least error comes from before the prior's own stage
     if state.least_error and state.latest_error and state.latest_error[1] > WORSE * state.least_error[1]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from torch.utils.tensorboard import SummaryWriter
 from rae_serve import files
 from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
+
+log: Final = logging.getLogger(__name__)
 
 METRICS: Final = "metrics.jsonl"
 
@@ -46,7 +49,12 @@ class Journal:
     @contextmanager
     def opened(self, step: int) -> Iterator[None]:
         """In this block, write to TensorBoard's files too. They hide earlier values from `step` on."""
-        with _quiet_threads(), SummaryWriter(str(self.run / "tensorboard"), purge_step=step) as self._board:
+        folder = self.run / "tensorboard"
+        if files.printable(folder) != str(folder):
+            log.warning("%s is no UTF-8 path, so TensorBoard cannot write to it", files.printable(folder))
+            yield
+            return
+        with _quiet_threads(), SummaryWriter(str(folder), purge_step=step) as self._board:
             yield
 
     def write(self, step: int, stage: str, values: Mapping[str, Any]) -> None:

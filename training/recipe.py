@@ -30,6 +30,7 @@ from pydantic import (
 
 from rae_serve.arrays import MAX_INTEGER
 from rae_serve.errors import InvalidInput
+from rae_serve.files import printable
 from rae_serve.preprocessing import Preprocessing
 from training.autoencoder import Autoencoder
 from training.networks import ImageShape
@@ -197,10 +198,10 @@ def _read(recipe: str) -> tuple[str, dict[str, Any]]:
         raise InvalidInput("recipe", f"{path} cannot be read ({error})") from None
     like = document.pop("like", None)
     if like is None:
-        return path.stem, document
+        return printable(path.stem), document
     if like not in names():
         raise InvalidInput("like", f"there is no {like!r}{_did_you_mean(str(like), names())}")
-    return path.stem, _read(like)[1] | document
+    return printable(path.stem), _read(like)[1] | document
 
 
 def _parameters(model: str) -> type[BaseModel]:

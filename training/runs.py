@@ -24,6 +24,7 @@ from training.recipe import Recipe, flat
 
 RECORD: Final = "run.json"
 REFERENCE: Final = "reference.npy"  # some training images, so that an export does not need the data set
+SKIPPED: Final = "skipped.txt"  # the files that are no readable images, if there are any
 _REFERENCE_IMAGES: Final = 2000
 
 
@@ -76,6 +77,8 @@ class Run(BaseModel):
         step = -(-len(dataset.train) // _REFERENCE_IMAGES)
         with files.new_folder(path) as folder:
             files.write(folder / REFERENCE, pictures.encode_npy(dataset.images[dataset.train[::step]]))
+            if dataset.skipped:
+                files.write(folder / SKIPPED, "".join(f"{line}\n" for line in dataset.skipped).encode())
             files.write(folder / RECORD, json.dumps(made_by | run.model_dump(mode="json"), indent=1).encode())
         return run
 

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from rae_serve import files, images, interpolation
+from rae_serve import files, images, interpolation, picture_files
 from rae_serve.arrays import Latents, Pixels, at_most, in_range
 from rae_serve.bundle import Bundle
 from rae_serve.cli.common import BundleArgument, DeviceOption
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
-from rae_serve.preprocessing import read_picture
+from rae_serve.preprocessing import is_dark
 
 app = typer.Typer()
 
@@ -111,7 +111,7 @@ def _latent(engine: Engine, point: str) -> Any:
     if _seed_and_row(point):
         return engine.latents(_noise(engine, point)[None])[0]
     file = Path(point)
-    if file.suffix == ".npy":
+    if file.suffix.lower() == ".npy":
         row = np.squeeze(_read_array(file))
         if row.ndim != 1:
             raise InvalidInput(point, f"must hold one latent, not an array of shape {list(row.shape)}")
@@ -134,7 +134,13 @@ def _seed_and_row(point: str) -> tuple[int, int] | None:
 
 
 def _read_pictures(pictures: list[Path], engine: Engine) -> Pixels:
-    return np.stack([engine.manifest.image(read_picture(file.read_bytes(), str(file))) for file in pictures])
+    prepared, dark = [], 0
+    for file in pictures:
+        picture = picture_files.read(file, str(file))
+        prepared.append(engine.manifest.image(picture))
+        dark += is_dark(picture)
+    picture_files.warn_of_dark(dark)
+    return np.stack(prepared)
 
 
 def _read_array(file: Path) -> Latents:

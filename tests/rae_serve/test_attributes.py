@@ -138,7 +138,7 @@ def test_a_table_names_files_with_their_ending_another_or_none(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     table = tmp_path / "labels.csv"
-    table.write_text("name,one\na,1\nb.png,1\nc,1\nc.jpg,1\nd.e,1\nf.jpg,1\ninside/f,0\n,1\n.,1\n")
+    table.write_text("name,one\na,1\nb.png,1\nc.jpg,1\nd.e,1\nf.jpg,1\ninside/f,0\n,1\n.,1\n")
     found = labels.from_table(table, tmp_path)
     names = [path.relative_to(tmp_path).as_posix() for path in found.images]
     assert names == ["a.png", "b.jpg", "c.jpg", "d.e.png", "inside/f.png", "inside/f.png"]
@@ -151,7 +151,7 @@ def test_a_table_names_files_with_their_ending_another_or_none(tmp_path):
         ("file,one\na.png,2\n", "line 2: must be 0 or 1 .* not '2'"),
         ("file,one\na.png,1,1\n", "line 2: 2 values for 1 attributes"),
         ("file,one\nb.png,1\n", "names no image"),
-        ("", "names no image"),
+        ("", "line 1: names no attribute"),
     ],
 )
 def test_a_table_that_does_not_fit_is_named(tmp_path, text, problem):

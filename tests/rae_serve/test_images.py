@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
+import subprocess
+import sys
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -9,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from rae_serve import images
 from rae_serve.errors import InvalidInput
-from rae_serve.preprocessing import Preprocessing, read_picture, upright_size
+from rae_serve.preprocessing import FORMATS, Preprocessing, is_dark, open_picture, read_picture, upright_size
 
 
 def png(picture: Image.Image) -> bytes:
@@ -64,6 +69,25 @@ def test_exif_orientation_is_applied():
     picture.save(buffer, "PNG", exif=exif)
     turned = Preprocessing(height=8, width=8, mode="L")(read_picture(buffer.getvalue()))
     assert np.array_equal(turned[..., 0], np.asarray(picture)[::-1, ::-1])
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_orientation_of_a_tiff_is_undone_once(orientation, compression):
+    """Pillow turns a TIFF file itself when it decodes the pixels, and other formats not."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored, png_file = ramp(12, 8, "RGB"), io.BytesIO()
+    stored.putpixel((0, 0), (255, 0, 0))
+    stored.save(png_file, "PNG", exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(png_file))
+    tiff = io.BytesIO()
+    stored.save(tiff, "TIFF", exif=exif, compression=compression)
+    assert upright_size(open_picture(tiff)) == upright.size
+    assert upright_size(read_picture(tiff.getvalue())) == upright.size
+    preprocessing = Preprocessing(height=upright.height, width=upright.width, mode="RGB")
+    for picture in (read_picture(tiff.getvalue()), Image.open(tiff)):
+        assert np.array_equal(preprocessing(picture), np.asarray(upright))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -126,6 +150,103 @@ def test_a_size_is_that_of_the_picture_as_it_was_held(orientation):
     exif[ExifTags.Base.Orientation] = orientation
     Image.new("L", (12, 8)).save(buffer, "JPEG", exif=exif)
     assert upright_size(Image.open(buffer)) == ((12, 8) if orientation in (1, 3) else (8, 12))
+
+
+def test_the_formats_that_are_missing_are_named():
+    def start(*brands: str) -> bytes:
+        return b"\0\0\0\x18ftyp" + "".join(brands).encode() + bytes(200)
+
+    with pytest.raises(InvalidInput, match=rf"photo: is not a readable picture \(none of {', '.join(FORMATS)}\)"):
+        read_picture(b"%PDF-1.7", "photo")
+    if "HEIF" not in FORMATS:
+        for brands in (("heic", "mif1"), ("heix",), ("mif1", "\0\0\0\0", "heic"), ("hevc",)):
+            with pytest.raises(InvalidInput, match=r"is a HEIC picture, .* pip install pillow-heif"):
+                read_picture(start(*brands), "photo")
+    if "AVIF" not in FORMATS:
+        with pytest.raises(InvalidInput, match=r"is an AVIF picture, which needs Pillow 11\.3"):
+            read_picture(start("avif", "mif1"), "photo")
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow was built without AVIF")
+def test_an_avif_picture_is_read_and_a_damaged_one_refused():
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 30), (200, 30, 30)).save(buffer, "AVIF")
+    prepared = Preprocessing(height=8, width=8, mode="RGB")(read_picture(buffer.getvalue()))
+    assert (abs(prepared.astype(int) - (200, 30, 30)) <= 4).all()
+    damaged = buffer.getvalue().replace(b"av01", b"xx01")
+    with pytest.raises(InvalidInput, match="photo: is not a readable picture"):
+        open_picture(io.BytesIO(damaged), "photo")
+
+
+def test_a_heic_picture_is_read_where_the_plugin_is_installed(tmp_path):
+    """A stand-in for pillow-heif, which says by the name of its format that it has read the file."""
+    (tmp_path / "pillow_heif.py").write_text(
+        "from PIL import Image, ImageFile\n"
+        "class Heif(ImageFile.ImageFile):\n"
+        "    format = 'HEIF'\n"
+        "    def _open(self):\n"
+        "        self._size, self._mode, self.tile = (2, 2), 'L', []\n"
+        "    def load(self):\n"
+        "        self.im = Image.new('L', self.size, 7).im\n"
+        "def register_heif_opener():\n"
+        "    Image.register_open('HEIF', Heif, lambda start: start[4:12] == b'ftypheic')\n"
+    )
+    code = (
+        "from rae_serve.preprocessing import Preprocessing, read_picture\n"
+        "picture = read_picture(b'\\0\\0\\0\\x18ftypheic' + bytes(99))\n"
+        "print(picture.format, Preprocessing(height=2, width=2, mode='L')(picture).max())"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = os.environ | {"PYTHONPATH": path}
+    words = [sys.executable, "-c", code]
+    assert subprocess.check_output(words, env=environment, text=True, timeout=60).split() == ["HEIF", "7"]
+
+
+@pytest.mark.parametrize("largest", [255, 1023, 4095, 16383, 17000, 65535])
+@pytest.mark.parametrize("kind", ["grey PNG", "grey TIFF", "big-endian TIFF", "32-bit TIFF"])
+def test_fewer_bits_than_the_file_has_are_noticed_and_not_rescaled(kind, largest):
+    greys = np.linspace(0, largest, 64).astype(np.uint16).reshape(8, 8)
+    buffer = io.BytesIO()
+    match kind:
+        case "grey PNG":
+            Image.fromarray(greys).save(buffer, "PNG")
+        case "grey TIFF":
+            Image.fromarray(greys).save(buffer, "TIFF")
+        case "big-endian TIFF":
+            buffer.write(big_endian_tiff(greys))
+        case "32-bit TIFF":
+            Image.fromarray(greys.astype(np.int32)).save(buffer, "TIFF")
+    picture = read_picture(buffer.getvalue())
+    assert is_dark(picture) == (largest < 17000)
+    assert np.array_equal(Preprocessing(height=8, width=8, mode="L")(picture)[..., 0], greys // 257)
+
+
+@pytest.mark.parametrize(("level", "dark"), [(15, True), (200, False)])
+def test_fewer_bits_are_noticed_in_colours_too(level, dark):
+    """Pillow reads 16-bit colours as their higher bytes."""
+    pixels = np.full((4, 4, 3), level * 256, ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    assert is_dark(read_picture(data)) == dark
+
+
+def test_dark_pictures_of_8_bits_are_no_surprise():
+    assert not is_dark(read_picture(png(Image.new("RGB", (8, 8), (5, 5, 5)))))
+
+
+def big_endian_tiff(greys: np.ndarray) -> bytes:
+    """Return 16-bit greys as a big-endian TIFF file, as ImageJ and microscopes write it."""
+    height, width = greys.shape
+    pixels = greys.astype(">u2").tobytes()
+    tags = [(256, width), (257, height), (258, 16), (259, 1), (262, 1), (273, 8), (277, 1), (278, height)]
+    entries = b"".join(struct.pack(">HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    entries += struct.pack(">HHII", 279, 4, 1, len(pixels))
+    return b"MM\0*" + struct.pack(">I", 8 + len(pixels)) + pixels + struct.pack(">H", 9) + entries + bytes(4)
 
 
 def test_a_picture_beyond_the_limit_is_refused_by_its_header():

@@ -19,6 +19,7 @@ from rae_serve.errors import InvalidInput, RunError
 from tests.waiting import wait_until
 from training import checkpoint, commands, trainer
 from training import recipe as recipes
+from training.export.bundle import export
 from training.inference import Inference
 from training.recipe import flat
 from training.runs import Run, load_data
@@ -216,6 +217,21 @@ def test_skipped_files_are_listed_in_the_run(tmp_path, capsys):
     assert "holiday [draft].txt: is not a readable picture" in capsys.readouterr().err
     (line,) = (tmp_path / "run" / "skipped.txt").read_text().splitlines()
     assert line.startswith(f"{images / 'holiday [draft].txt'}: ")
+
+
+def test_a_run_whose_paths_are_not_utf8_is_trained_resumed_and_exported(tmp_path, capsys):
+    images, run = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / os.fsdecode(b"r\xe9")
+    images.mkdir()
+    for i in range(40):
+        Image.new("L", (16, 16), i).save(images / f"{i}.png")
+    (images / os.fsdecode(b"\xff.png")).write_text("no picture")
+    keys = ["steps=1", "prior_steps=1", "filters=2", "hidden=8", "latent_dim=4", *TINY]
+    for resume in (False, True):
+        commands.train("flexae-folder", keys, str(images), run, "cpu", resume)
+        assert r"caf\xe9/\xff.png: is not a readable picture" in capsys.readouterr().err
+    assert (run / "skipped.txt").read_text(encoding="utf-8").startswith(rf"{tmp_path}/caf\xe9/\xff.png: ")
+    bundle = export(Run.open(run), tmp_path / os.fsdecode(b"b\xe9"))
+    assert (bundle.name, bundle.manifest.training.data) == (r"b\xe9", r"caf\xe9")
 
 
 def test_a_time_budget_ends_a_run(tmp_path):

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image
 
+from rae_serve import picture_files
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.files import printable
 from rae_serve.images import to_picture
-from rae_serve.preprocessing import Preprocessing, upright_size
+from rae_serve.picture_files import Header
+from rae_serve.preprocessing import Preprocessing
 from training.data import sources
 from training.data.batches import Index
-from training.data.decoding import decode, with_progress
+from training.data.decoding import Findings, decode, with_progress
 
 MAX_VALIDATION: Final = 5000  # the most images that `load` holds out
 # Images of different sizes are resized to a square with this side, on which a CPU trains in about an hour.
@@ -89,19 +93,26 @@ def load(
             its files cannot be read as images. Fewer unreadable files are skipped, and listed in the result.
     """
     name, raw = sources.read(source, data_set, split)
-    preprocessing = Preprocessing(**(_guess_shape(raw, source) | shape))
     if isinstance(raw, list):
-        images, unreadable = decode(raw, preprocessing)
-        skipped = tuple(f"{raw[row]}: {reason}" for row, reason in unreadable)
-        if 2 * len(unreadable) > len(raw):
-            problem = f"{len(unreadable)} of {len(raw)} files cannot be read as images, such as {skipped[0]}"
-            raise InvalidInput("data", problem)
+        preprocessing, images, findings = _decode(raw, source, shape)
+        skipped = tuple(f"{printable(raw[row])}: {reason}" for row, reason in findings.unreadable)
+        if 2 * len(skipped) > len(raw):
+            raise InvalidInput(
+                "data", f"{len(skipped)} of {len(raw)} files cannot be read as images, such as {skipped[0]}"
+            )
+        picture_files.warn_of_dark(findings.dark)
+        readable = np.delete(np.arange(len(images)), [row for row, _ in findings.unreadable])
     else:
-        images, unreadable, skipped = _preprocess(raw, preprocessing), [], ()
-    readable = np.delete(np.arange(len(images)), [row for row, _ in unreadable])
+        height, width, channels = raw.shape[1:]
+        preprocessing = Preprocessing(**(_guess_shape([Header(width, height, channels == 1)]) | shape))
+        images, skipped = _preprocess(raw, preprocessing), ()
+        readable = np.arange(len(images))
     held_out = min(int(len(readable) * validation), MAX_VALIDATION)
     if len(readable) - held_out < 2:
-        raise InvalidInput("data", f"{source} has {len(readable)} images, too few to train on")
+        problem = f"{source} has {len(readable)} images, too few to train on"
+        if held_out:
+            problem += f" when validation={validation:g} holds out {held_out} of them: at least 2 must be left"
+        raise InvalidInput("data", problem)
     return Dataset(name, images, readable, readable[:0], preprocessing, skipped).holding_out(held_out)
 
 
@@ -123,35 +134,45 @@ def test_images(source: str, data_set: str, shape: dict[str, Any]) -> Pixels:
     return test.images[test.train]
 
 
-def _guess_shape(raw: Pixels | list[Path], source: str) -> dict[str, Any]:
-    """Return the height, width and mode that suit the images.
+def _decode(files: list[Path], source: str, shape: dict[str, Any]) -> tuple[Preprocessing, Pixels, Findings]:
+    """Decode files, with the preprocessing that suits those that can be read, and say which preprocessing it is.
 
-    Height and width are those of the images, if all images have them and they are multiples of 4, as the networks
-    need, up to 128. Otherwise they are 64, or 32 if most sizes are smaller than 64.
+    Args:
+        files: The files.
+        source: What they are from, for an error.
+        shape: The fields of Preprocessing that are given.
+
+    Raises:
+        InvalidInput: naming `data`, if none of the files that are looked at is a picture.
     """
-    if isinstance(raw, list):
-        step = -(-len(raw) // _HEADERS_READ)
-        headers = [header for path in raw[::step] if (header := _header(path))]
-        if not headers:
-            raise InvalidInput("data", f"{source} holds no image that can be read")
-        sizes = {(width, height) for width, height, _ in headers}
-        grey = all(mode in ("L", "1", "LA", "I;16") for *_, mode in headers)
-    else:
-        sizes = {(raw.shape[2], raw.shape[1])}
-        grey = raw.shape[3] == 1
-    width, height = next(iter(sizes))
-    if len(sizes) > 1 or width % 4 or height % 4 or max(width, height) > 2 * _GUESSED_SIDE:
-        small = np.median([min(size) for size in sizes]) < _GUESSED_SIDE
+    headers: dict[int, Header] = {}
+    reasons = []
+    for row in range(0, len(files), -(-len(files) // _HEADERS_READ)):
+        try:
+            headers[row] = picture_files.read_header(files[row])
+        except InvalidInput as error:
+            reasons.append(f"{printable(files[row])}: {error.problem}")
+    if not headers:
+        raise InvalidInput("data", f"{source} holds no image that can be read, such as {reasons[0]}")
+    preprocessing = Preprocessing(**(_guess_shape(headers.values()) | shape))
+    images, findings = decode(files, preprocessing)
+    # A file may be damaged behind a good header. Those files must not decide how the others look.
+    readable = [headers[row] for row in headers.keys() - dict(findings.unreadable)]
+    better = Preprocessing(**(_guess_shape(readable) | shape)) if readable else preprocessing
+    return (preprocessing, images, findings) if better == preprocessing else (better, *decode(files, better))
+
+
+def _guess_shape(headers: Collection[Header]) -> dict[str, Any]:
+    """Return the height, width and mode that suit images with these headers.
+
+    Height and width are those that most images have, if they are multiples of 4, as the networks need, up to 128.
+    Otherwise they are 64, or 32 if most images are smaller than 64. The mode is grey if all images are.
+    """
+    (width, height), count = Counter((header.width, header.height) for header in headers).most_common(1)[0]
+    if 2 * count <= len(headers) or width % 4 or height % 4 or max(width, height) > 2 * _GUESSED_SIDE:
+        small = np.median([min(header.width, header.height) for header in headers]) < _GUESSED_SIDE
         width = height = _GUESSED_SIDE // 2 if small else _GUESSED_SIDE
-    return {"width": width, "height": height, "mode": "L" if grey else "RGB"}
-
-
-def _header(path: Path) -> tuple[int, int, str] | None:
-    try:
-        with Image.open(path) as picture:
-            return *upright_size(picture), picture.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+    return {"width": width, "height": height, "mode": "L" if all(header.grey for header in headers) else "RGB"}
 
 
 def _preprocess(raw: Pixels, preprocessing: Preprocessing) -> Pixels:

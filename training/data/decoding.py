@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -15,47 +16,58 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from rae_serve import picture_files
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput, RaeServeError
 from rae_serve.files import write
-from rae_serve.preprocessing import Preprocessing, read_picture
+from rae_serve.preprocessing import Preprocessing, is_dark
 from training.data import sources
 
-# The most pixels of a picture to train on. Users trust their own files, so this is the most that Pillow opens.
-MAX_FILE_PIXELS: Final = 178_000_000
 LARGE_BYTES: Final = 1 << 30  # more bytes of images than this are mapped from a cache file, not held in memory
 
-Unreadable = list[tuple[int, str]]  # the row of an unreadable file, and the reason
 Item = TypeVar("Item")
 
 
-def decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels, Unreadable]:
-    """Decode and preprocess files. A large set of images is kept in the cache, and read from there the next time.
+@dataclass
+class Findings:
+    """What decoding finds out about files.
+
+    Attributes:
+        unreadable: The row of each unreadable file, and the reason.
+        dark: How many 16-bit pictures are dark because they may hold fewer bits.
+    """
+
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    dark: int = 0
+
+
+def decode(files: Sequence[Path], preprocessing: Preprocessing) -> tuple[Pixels, Findings]:
+    """Decode and preprocess files. Read the images from the cache if they are large and already there.
 
     Returns:
-        The images, uint8 [N, H, W, C], of which unreadable ones are black, and a list of the unreadable ones.
+        The images, uint8 [N, H, W, C], of which unreadable ones are black, and what was found out about the files.
     """
     shape = (len(files), *preprocessing.shape)
-    unreadable: Unreadable = []
+    findings = Findings()
     if np.prod(shape, dtype=np.int64) <= LARGE_BYTES:
-        images = np.empty(shape, np.uint8)
-        for row, image in enumerate(_decode_each(files, preprocessing, unreadable)):
+        images = np.zeros(shape, np.uint8)
+        for row, image in enumerate(_decode_each(files, preprocessing, findings)):
             images[row] = image
-        return images, unreadable
+        return images, findings
     cached = sources.cache_folder() / "decoded" / f"{_cache_key(files, preprocessing)}.npy"
-    listing = cached.with_suffix(".unreadable.json")
-    if not listing.is_file():
+    record = cached.with_suffix(".findings.json")
+    if not record.is_file():
         try:
-            _decode_to(cached, files, preprocessing, unreadable)
+            _decode_to(cached, files, preprocessing, findings)
         except OSError as error:
             problem = f"{cached.parent} cannot be written: {error.strerror}; RAE_SERVE_CACHE names another cache"
             raise RaeServeError(problem) from None
-        write(listing, json.dumps(unreadable).encode())  # last, because its presence says that the array is complete
-    return np.load(cached, mmap_mode="r"), json.loads(listing.read_text())
+        write(record, json.dumps(asdict(findings)).encode())  # last: its presence says that the array is complete
+    return np.load(cached, mmap_mode="r"), Findings(**json.loads(record.read_text()))
 
 
-def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing, unreadable: Unreadable) -> None:
-    """Write the images of files as one .npy file, and note the unreadable files.
+def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing, findings: Findings) -> None:
+    """Write the images of files as one .npy file, and add to the findings.
 
     The images are written row by row. With a memory map of the file, a full disk would kill the process by a signal.
     """
@@ -64,7 +76,7 @@ def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing, 
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=".draft", delete=False) as draft:
         try:
             np.lib.format.write_array_header_1_0(draft, header)
-            for image in _decode_each(files, preprocessing, unreadable):
+            for image in _decode_each(files, preprocessing, findings):
                 draft.write(image.tobytes())
             draft.flush()
             os.fsync(draft.fileno())
@@ -73,25 +85,26 @@ def _decode_to(path: Path, files: Sequence[Path], preprocessing: Preprocessing, 
             Path(draft.name).unlink(missing_ok=True)
 
 
-def _decode_each(files: Sequence[Path], preprocessing: Preprocessing, unreadable: Unreadable) -> Iterator[Pixels]:
-    """Yield the image of each file in turn. For an unreadable file, yield a black image and note the reason."""
-    black = np.zeros(preprocessing.shape, np.uint8)
+def _decode_each(files: Sequence[Path], preprocessing: Preprocessing, findings: Findings) -> Iterator[Pixels]:
+    """Yield the image of each file in turn, black if the file cannot be read, and add to the findings."""
 
-    def decode(path: Path) -> Pixels | str:
+    def decode(path: Path) -> tuple[Pixels, bool] | str:
         try:
-            return preprocessing(read_picture(path.read_bytes(), max_pixels=MAX_FILE_PIXELS))
+            picture = picture_files.read(path)
+            return preprocessing(picture), is_dark(picture)
         except InvalidInput as error:
             return error.problem
-        except OSError as error:
-            return f"cannot be read: {error.strerror}"
-        except ValueError as error:  # Pillow cannot convert between these modes
-            return str(error)
 
     with ThreadPoolExecutor() as threads:  # Pillow frees the GIL while it decodes
-        for row, image in enumerate(with_progress(threads.map(decode, files), len(files), "decoding")):
-            if isinstance(image, str):
-                unreadable.append((row, image))
-            yield black if isinstance(image, str) else image
+        decoded = threads.map(decode, files)
+        for row, result in enumerate(with_progress(decoded, len(files), "decoding")):
+            if isinstance(result, str):
+                findings.unreadable.append((row, result))
+                yield np.zeros(preprocessing.shape, np.uint8)
+            else:
+                image, dark = result
+                findings.dark += dark
+                yield image
 
 
 def _cache_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
@@ -103,7 +116,7 @@ def _cache_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
         except OSError:  # decoding will report the file as unreadable
             facts = None
         stamp = f"{facts.st_size}\0{facts.st_mtime_ns}" if facts else ""
-        sha256.update(f"{path.resolve()}\0{stamp}\n".encode())
+        sha256.update(os.fsencode(f"{path.resolve()}\0{stamp}\n"))
     return sha256.hexdigest()[:32]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import zipfile
 import zlib
@@ -12,16 +13,18 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rae_serve import data_sets, picture_files
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
-from rae_serve.labels import TORCHVISION_FOLDERS
+from rae_serve.files import printable
 
 Split = Literal["train", "test"]
+
+log: Final = logging.getLogger(__name__)
 
 # The name of each data set of torchvision, and of its class there.
 TORCHVISION: Final = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "celeba": "CelebA"}
 SYNTHETIC: Final = {"synthetic-8": 8, "synthetic-16": 16}  # name → true dimension
-NAMES: Final = ("digits", *SYNTHETIC, *TORCHVISION)
 DIGITS_TRAIN: Final = 1500  # scikit-learn has 1,797 digits and no split; the rest are the test split
 
 
@@ -29,8 +32,8 @@ def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[P
     """Read the images of a source, or list the files that hold them.
 
     Args:
-        source: A data set by name (one of NAMES), a folder in which torchvision keeps data sets, any other folder
-            of pictures, or a .npy or .npz file.
+        source: A data set by name (one of `data_sets.NAMES`), a folder in which torchvision keeps data sets, any
+            other folder of pictures, or a .npy or .npz file.
         data_set: The data set to read from a folder that holds several.
         split: "train" or "test". Folders of pictures and array files have no test split.
 
@@ -41,6 +44,8 @@ def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[P
         InvalidInput: naming `data`, if the source is none of these, cannot be read, or has no test split.
     """
     path = Path(source)
+    if split == "train" and source in data_sets.NAMES and path.exists():
+        log.warning("data: %s is the data set of that name; for the folder or file here, write ./%s", source, source)
     if split == "test" and not has_test_split(source, data_set):
         raise InvalidInput("data", f"{source} has no test split")
     if source == "digits":
@@ -50,24 +55,20 @@ def read(source: str, data_set: str, split: Split) -> tuple[str, Pixels | list[P
     if source in TORCHVISION:
         return source, _torchvision(source, cache_folder() / "data", split, download=True)
     if path.is_dir():
-        if found := data_set_in(path, data_set):
+        if found := data_sets.found_in(path, data_set):
             return found, _torchvision(found, path, split, download=False)
-        return path.resolve().name, _files(path)
-    if path.suffix in (".npy", ".npz") and path.is_file():
-        return path.stem, _array(path)
-    problem = f"is neither a data set ({', '.join(NAMES)}), nor a folder, nor a .npy or .npz file"
-    raise InvalidInput("data", f"{source!r} {problem}")
+        if files := picture_files.find(path):
+            return printable(path.resolve().name), files
+        raise InvalidInput("data", f"{source} is empty: it holds no image")
+    if path.suffix.lower() in (".npy", ".npz") and path.is_file():
+        return printable(path.stem), _array(path)
+    known = ", ".join(data_sets.NAMES)
+    raise InvalidInput("data", f"{source!r} is neither a data set ({known}), nor a folder, nor a .npy or .npz file")
 
 
 def has_test_split(source: str, data_set: str) -> bool:
-    """Return whether a source has a test split: data sets have one, folders of pictures and array files do not."""
-    return source in NAMES or data_set_in(Path(source), data_set) is not None
-
-
-def data_set_in(folder: Path, preferred: str) -> str | None:
-    """Return the name of the torchvision data set in a folder: the preferred one if it is there, else the first."""
-    found = [name for name, inside in TORCHVISION_FOLDERS.items() if (folder / inside).is_dir()]
-    return preferred if preferred in found else next(iter(found), None)
+    """Return whether `read` finds a test split: data sets have one, folders of pictures and array files do not."""
+    return source in data_sets.NAMES or data_sets.found_in(Path(source), data_set) is not None
 
 
 def torchvision_class(name: str) -> Callable[..., Any]:
@@ -120,18 +121,9 @@ def _torchvision(name: str, root: Path, split: Split, download: bool) -> Pixels 
     return _channels_last(np.asarray(data.data), f"{name} at {root}")
 
 
-def _files(folder: Path) -> list[Path]:
-    """List the files in a folder and its subfolders, without hidden files and folders."""
-    everything = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = [path for path in everything if "/." not in f"/{path.relative_to(folder).as_posix()}"]
-    if not files:
-        raise InvalidInput("data", f"{folder} is empty: it holds no image")
-    return files
-
-
 def _array(path: Path) -> Pixels:
     try:
-        if path.suffix == ".npy":
+        if path.suffix.lower() == ".npy":
             return _channels_last(np.lib.format.open_memmap(path, mode="r"), str(path))
         with path.open("rb") as file, np.load(file, allow_pickle=False) as loaded:
             names = loaded.files
@@ -144,8 +136,11 @@ def _array(path: Path) -> Pixels:
 
 def _channels_last(array: npt.NDArray[Any], where: str) -> Pixels:
     """Return uint8 images with an axis for channels. Raise InvalidInput, naming `where`, for any other array."""
+    found = f"{array.dtype} {list(array.shape)}"
+    if array.ndim == 3 and array.shape[-1] <= 4:
+        problem = f"{where} seems to hold a single image, {found}; images are [N, H, W, C], narrow ones [N, H, W, 1]"
+        raise InvalidInput("data", problem)
     shaped = array[..., None] if array.ndim == 3 else array
     if shaped.dtype != np.uint8 or shaped.ndim != 4 or shaped.shape[-1] not in (1, 3) or not len(shaped):
-        found = f"{array.dtype} {list(array.shape)}"
         raise InvalidInput("data", f"{where} must be uint8 [N, H, W], [N, H, W, 1] or [N, H, W, 3], not {found}")
     return shaped

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
+from rae_serve.files import printable
 from training.data import dataset, sources
 from training.evaluation.subject import Subject
 
@@ -59,7 +60,7 @@ def load(subject: Subject, source: str | None) -> Images:
     same = chosen.digest() == subject.training.data_digest
     train = everything.images[chosen.train if same else everything.train]
     if sources.has_test_split(source, data_name):
-        return Images(source, train, dataset.test_images(source, data_name, shape), "test", same)
+        return Images(printable(source), train, dataset.test_images(source, data_name, shape), "test", same)
     if not same:
         raise InvalidInput(
             "data",
@@ -68,7 +69,7 @@ def load(subject: Subject, source: str | None) -> Images:
         )
     if held < 2:
         raise InvalidInput("data", f"{subject.name} was trained on all of {source}: no image is held out")
-    return Images(source, train, everything.images[chosen.validation], "validation", same)
+    return Images(printable(source), train, everything.images[chosen.validation], "validation", same)
 
 
 def spaced(rows: npt.NDArray[Scalar], count: int) -> npt.NDArray[Scalar]:

@@ -13,6 +13,7 @@ from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import RaeServeError
+from rae_serve.files import printable
 from rae_serve.manifest import MANIFEST, Training
 from rae_serve.preprocessing import Preprocessing
 from rae_serve.sessions import Device
@@ -86,7 +87,7 @@ def of_run(run: Run, device: torch.device, path: Path | None = None) -> Subject:
     inference = Inference(run.model_at(state).to(device), device)
     training = run.training_facts(state)
     return Subject(
-        name=run.path.resolve().name,
+        name=printable(run.path.resolve().name),
         facts={
             "kind": "run",
             "digest": state.digest,

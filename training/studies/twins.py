@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
+from rae_serve import data_sets
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import InvalidInput
 from training.data import sources
@@ -46,7 +47,7 @@ class Twins:
             InvalidInput: There are no recipes for the data set.
         """
         source = study.source or ("digits" if study.quick else "synthetic-8")
-        name = source if source in RECIPES else sources.data_set_in(Path(source), "mnist")
+        name = source if source in RECIPES else data_sets.found_in(Path(source), "mnist")
         if name not in RECIPES:
             raise InvalidInput("data", f"the recipes of MaskAAE are for {', '.join(RECIPES)}, not for {source!r}")
         return cls(study, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
+from rae_serve import data_sets, labels
 from rae_serve.errors import InvalidInput
-from rae_serve.labels import TORCHVISION_FOLDERS
 from training import recipe as recipes
 from training.data import dataset as data
 from training.data import decoding, sources
+from training.data import labels as training_labels
 from training.data.batches import Batches, to_pixels, to_tensor
 
 CPU = torch.device("cpu")
@@ -161,6 +163,10 @@ def test_a_truncated_image_is_skipped(tmp_path):
         (np.zeros((5, 8, 8, 4), np.uint8), "must be uint8"),
         (np.zeros((0, 8, 8), np.uint8), "must be uint8"),
         (np.zeros((1, 8, 8), np.uint8), "too few"),
+        (np.zeros((8, 8, 3), np.uint8), r"single image, uint8 \[8, 8, 3\]; images are \[N, H, W, C\]"),
+        (np.zeros((8, 8, 1), np.uint8), "single image"),
+        (np.zeros((8, 8, 4), np.uint8), "single image"),
+        (np.zeros((5, 8, 8, 3), np.complex64), "must be uint8 .* not complex64"),
     ],
 )
 def test_arrays_that_are_no_images(tmp_path, array, message):
@@ -191,6 +197,133 @@ def test_arrays_in_files(tmp_path):
     for name in ("cut.npz", "flipped.npz"):
         with pytest.raises(InvalidInput, match="cannot be read as an array"):
             data.load(str(tmp_path / name), "folder", shape={})
+
+
+@pytest.mark.parametrize("name", ["X.NPY", "x.Npy", "x.NPZ"])
+def test_the_suffix_of_an_array_file_may_be_in_capitals(tmp_path, name):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8), dtype=np.uint8)
+    with (tmp_path / name).open("wb") as file:
+        (np.savez if name.lower().endswith("z") else np.save)(file, pixels)
+    assert np.array_equal(data.load(str(tmp_path / name), "folder", shape={}).images[..., 0], pixels)
+
+
+def test_too_few_images_are_counted_after_the_fraction(tmp_path):
+    folder_of(tmp_path, 24)
+    with pytest.raises(InvalidInput, match=r"has 24 images, .* validation=0.99 holds out 23 of them"):
+        data.load(str(tmp_path), "folder", shape={}, validation=0.99)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({(28, 28): 20, (300, 200): 1, (200, 300): 1}, (28, 28)),
+        ({(28, 28): 20, (27, 26): 1}, (28, 28)),
+        ({(48, 32): 3, (300, 200): 2}, (32, 48)),
+        ({(28, 28): 2, (300, 200): 2, (300, 400): 1}, (64, 64)),
+        ({(28, 28): 2, (40, 40): 2, (300, 400): 1}, (32, 32)),
+        ({(300, 200): 9, (20, 20): 1, (30, 30): 1}, (64, 64)),
+        ({(30, 30): 9, (400, 400): 1, (500, 500): 1}, (32, 32)),
+    ],
+)
+def test_the_size_is_that_of_most_images(tmp_path, sizes, expected):
+    for number, (size, count) in enumerate(sizes.items()):
+        folder_of(tmp_path / str(number), count, size)
+    assert data.load(str(tmp_path), "folder", shape={}).preprocessing.shape == (*expected, 1)
+
+
+def test_pictures_that_cannot_be_read_decide_neither_size_nor_mode(tmp_path):
+    """Their headers are good, so only decoding them tells."""
+    folder_of(tmp_path / "good", 5, (32, 32))
+    folder_of(tmp_path / "cut", 5, (80, 80), "RGB")
+    for number, path in enumerate((tmp_path / "cut").iterdir()):
+        noise = np.random.default_rng(number).integers(0, 256, (80, 80, 3), np.uint8)
+        Image.fromarray(noise).save(path, "JPEG")
+        path.write_bytes(path.read_bytes()[:2000])
+    photos = data.load(str(tmp_path), "folder", shape={})
+    assert photos.preprocessing.shape == (32, 32, 1)
+    assert len(photos.skipped) == 5
+    assert [int(photos.images[row].max()) for row in photos.train] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", ["big-endian", "little-endian", "32 bits"])
+def test_16_bit_greys_of_every_kind_are_grey(tmp_path, kind):
+    greys = np.add.outer(np.arange(32) * 1000, np.arange(32) * 900)
+    for number in range(4):
+        path = tmp_path / f"{number}.tif"
+        if kind == "big-endian":
+            picture = Image.frombytes("I;16B", (32, 32), greys.astype(">u2").tobytes())
+        else:
+            picture = Image.fromarray(greys.astype(np.uint16 if kind == "little-endian" else np.int32))
+        picture.save(path)
+    photos = data.load(str(tmp_path), "folder", shape={})
+    assert np.array_equal(photos.images[0, ..., 0], greys // 257)
+    assert photos.images.shape == (4, 32, 32, 1)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_dark_16_bit_pictures_are_counted_every_time(tmp_path, monkeypatch, caplog, large):
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoding, "LARGE_BYTES", 0 if large else 1 << 30)
+    folder_of(tmp_path / "images", 3)
+    for number in range(2):
+        Image.fromarray(np.full((8, 8), 4095, np.uint16)).save(tmp_path / "images" / f"deep-{number}.png")
+    for times in (1, 2):
+        assert data.load(str(tmp_path / "images"), "folder", shape={}).images.max() == 15
+        assert len(caplog.messages) == times
+        assert caplog.messages[-1].startswith("2 pictures of 16 bits")
+
+
+def test_files_that_no_plugin_of_the_list_reads_are_skipped(tmp_path):
+    """Pillow has plugins for a hundred formats, whose errors are of many types."""
+    folder_of(tmp_path, 8)
+    pixel_format = struct.pack("<8I", 32, 4, int.from_bytes(b"UB12", "little"), 0, 0, 0, 0, 0)
+    header = struct.pack("<7I", 124, 0x1007, 8, 8, 0, 0, 0) + bytes(44) + pixel_format
+    (tmp_path / "texture.dds").write_bytes(b"DDS " + header + bytes(20))
+    Image.new("L", (8, 8)).save(tmp_path / "a.pgm")
+    Image.new("L", (8, 8)).save(tmp_path / "a.tga")
+    photos = data.load(str(tmp_path), "folder", shape={})
+    assert [Path(line.split(": ")[0]).name for line in photos.skipped] == ["a.pgm", "a.tga", "texture.dds"]
+    assert photos.images.shape == (11, 8, 8, 1)
+
+
+def test_a_folder_of_pictures_in_other_formats_names_those_that_are_read(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.pgm")
+    with pytest.raises(InvalidInput, match=r"holds no image .* such as .*a\.pgm: .* \(none of PNG, JPEG, WEBP"):
+        data.load(str(tmp_path), "folder", shape={})
+
+
+@pytest.mark.parametrize("name", ["MNIST", "FashionMNIST", "cifar-10-batches-py", "celeba"])
+def test_a_class_folder_that_is_named_like_a_data_set_is_a_folder_of_images(tmp_path, name):
+    folder_of(tmp_path / name / "raw", 3)
+    folder_of(tmp_path / "other", 3)
+    for preferred in ("folder", "mnist", "celeba"):
+        assert data_sets.found_in(tmp_path, preferred) is None
+        assert data.load(str(tmp_path), preferred, shape={}).images.shape == (6, 8, 8, 1)
+    assert labels.read(str(tmp_path), None, "celeba", pytest.fail).names == [name, "other"]
+
+
+def test_the_name_of_a_data_set_wins_over_a_folder_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    data.load("digits", "digits", shape={})
+    assert caplog.messages == []
+    folder_of(tmp_path / "digits", 4, (16, 12))
+    assert data.load("digits", "digits", shape={}).images.shape == (1500, 8, 8, 1)
+    assert labels.read("digits", None, "digits", lambda: training_labels).names == [str(k) for k in range(10)]
+    assert len(caplog.messages) == 2
+    assert "write ./digits" in caplog.messages[0]
+    assert data.load("./digits", "digits", shape={}).images.shape == (4, 12, 16, 1)
+    assert len(caplog.messages) == 2
+
+
+def test_the_cache_takes_names_that_are_not_utf8(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAE_SERVE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(decoding, "LARGE_BYTES", 0)
+    folder = folder_of(tmp_path / os.fsdecode(b"caf\xe9"), 4)
+    (folder / os.fsdecode(b"\xff.png")).write_text("no picture")
+    photos = data.load(str(folder), "folder", shape={})
+    assert photos.name == r"caf\xe9"
+    assert photos.skipped[0].startswith(rf"{tmp_path}/caf\xe9/\xff.png: is not a readable picture")
+    assert np.array_equal(photos.train, range(4))
 
 
 def test_a_damaged_data_set_is_named(tmp_path):
@@ -284,5 +417,5 @@ def test_pixels_to_tensors_and_back():
 
 def test_the_names_are_those_of_the_sources():
     synthetic = {"synthetic-8", "synthetic-16"}
-    assert set(sources.NAMES) == {"digits", *synthetic, "mnist", "fashion-mnist", "cifar10", "celeba"}
-    assert list(sources.TORCHVISION) == list(TORCHVISION_FOLDERS)
+    assert set(data_sets.NAMES) == {"digits", *synthetic, "mnist", "fashion-mnist", "cifar10", "celeba"}
+    assert set(data_sets.NAMES) == {"digits", *sources.SYNTHETIC, *sources.TORCHVISION}

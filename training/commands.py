@@ -13,7 +13,7 @@ from rae_serve import files
 from training import recipe as recipes
 from training.machine import torch_device
 from training.progress import fit
-from training.runs import Run, load_data
+from training.runs import Run, check_new, load_data, locked
 from training.trainer import Interrupted, Trainer
 
 SKIPPED: Final = "skipped.txt"  # in the run's folder: the files that are no readable images
@@ -41,16 +41,27 @@ def train(
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
     chosen = torch_device(device)
-    started = Run.open(path) if resume else None
-    source = source or (started.source if started else recipe.data)
-    dataset = load_data(recipe, source)
-    if started:
-        started.require_same(recipe, dataset)
-    trainer = Trainer(recipe, dataset, path, chosen)
-    if started:
-        trainer.resume()
+    if resume:
+        run = Run.open(path)
+        with locked(path):
+            dataset = load_data(recipe, source or run.data())
+            run.require_same(recipe, dataset)
+            trainer = Trainer(recipe, dataset, path, chosen)
+            trainer.resume()
+            _finish(trainer)
     else:
+        check_new(path)
+        source = source or recipe.data
+        dataset = load_data(recipe, source)
+        trainer = Trainer(recipe, dataset, path, chosen)
         Run.create(path, recipe, dataset, source)
+        with locked(path):
+            _finish(trainer)
+
+
+def _finish(trainer: Trainer) -> None:
+    """Train to the end, and say what is worth a word."""
+    path, dataset = trainer.run, trainer.dataset
     if dataset.skipped:
         listing = path / SKIPPED
         files.write(listing, "".join(f"{line}\n" for line in dataset.skipped).encode())

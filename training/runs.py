@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 
 from rae_serve import files
 from rae_serve import images as pictures
@@ -20,10 +24,12 @@ from training import checkpoint
 from training.autoencoder import Autoencoder
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset, load
+from training.data.sources import NAMES
 from training.recipe import Recipe, flat
 
 RECORD: Final = "run.json"
 REFERENCE: Final = "reference.npy"  # some training images, so that an export does not need the data set
+LOCK: Final = ".lock"  # locked by the process that trains; the file itself means nothing, and stays
 _REFERENCE_IMAGES: Final = 2000
 
 
@@ -34,7 +40,7 @@ class Run:
     Attributes:
         path: The run's folder.
         recipe: What is trained, and how.
-        source: Where the images are, as given to `rae-serve train`.
+        source: Where the images are: the name of a data set, or an absolute path.
         data_name: The data set's name.
         data_digest: SHA-256 over the training images.
         images: Number of training images.
@@ -51,12 +57,12 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, dataset: Dataset, source: str) -> Run:
-        """Make the folder of a new run. Raises RunError where `path` is in use."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} is in use; choose another --out, or go on with it by --resume")
+        """Make the folder of a new run. Raises RaeServeError where `path` is in use."""
+        if source not in NAMES and os.path.lexists(source):
+            source = os.path.abspath(source)  # so that --resume and evaluate find it from any folder
         run = cls(path, recipe, source, dataset.name, dataset.digest(), len(dataset.train), dataset.preprocessing)
         step = -(-len(dataset.train) // _REFERENCE_IMAGES)
-        with files.new_folder(path) as folder:
+        with files.new_folder(path, mark=RECORD) as folder:
             files.write(folder / REFERENCE, pictures.encode_npy(dataset.images[dataset.train[::step]]))
             files.write(folder / RECORD, json.dumps(run._document(), indent=1).encode())
         return run
@@ -91,6 +97,14 @@ class Run:
                 )
         if dataset.digest() != self.data_digest or dataset.preprocessing != self.preprocessing:
             raise InvalidInput("data", f"{self.path} was started on other images than those of {dataset.name}")
+
+    def data(self) -> str:
+        """Return where the images of the run are. Raise InvalidInput, naming `data`, if they are not there."""
+        if self.source not in NAMES and not os.path.exists(self.source):
+            raise InvalidInput(
+                "data", f"{self.path} was trained on {self.source!r}, which is not there; give its place by --data"
+            )
+        return self.source
 
     def reference(self) -> Pixels:
         """Return some of the training images, uint8 [N, H, W, C]."""
@@ -139,6 +153,35 @@ class Run:
                 "preprocessing": self.preprocessing.model_dump(),
             },
         }
+
+
+def check_new(path: Path) -> None:
+    """Check, before the images are read, that a run can begin in a folder.
+
+    Raises:
+        RaeServeError: `path` is in use or cannot be written.
+    """
+    if (path / RECORD).exists():
+        raise RunError(f"{path} is in use by a run; go on with it by --resume, or choose another --out")
+    files.check_new_folder(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder during this block; the operating system frees it if a process dies.
+
+    Raises:
+        RunError: Another process trains the run.
+    """
+    lock = FileLock(path / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{path} is in use by another training; wait until it ends, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def load_data(recipe: Recipe, source: str) -> Dataset:

@@ -32,7 +32,6 @@ class Subject(Protocol):
     Attributes:
         name: The name of the folder.
         facts: What identifies the model in `evaluation.json`.
-        source: The data set of the training as `--data` named it; None for a bundle.
         data_name: The name of the data set of the training.
         data_digest: The digest of the training images.
         training_images: The number of training images.
@@ -42,12 +41,16 @@ class Subject(Protocol):
 
     name: str
     facts: dict[str, Any]
-    source: str | None
     data_name: str
     data_digest: str
     training_images: int
     preprocessing: Preprocessing
     trained_dim: int
+
+    @property
+    def source(self) -> str | None:
+        """The data set of the training as `--data` names it; None for a bundle."""
+        ...
 
     def latents(self, count: int, seed: int) -> Codes:
         """Return the prior's latents, [count, m], of rows 0 to count − 1 of a seed."""
@@ -105,6 +108,7 @@ class RunSubject:
     """
 
     def __init__(self, run: Run, device: torch.device, path: Path | None = None) -> None:
+        self._run = run
         state = checkpoint.read(path) if path else checkpoint.latest(run.path / checkpoint.CHECKPOINTS)
         model = run.model_at(state).to(device)
         self._inference = Inference(model, device)
@@ -118,12 +122,15 @@ class RunSubject:
             "training": run.training_facts(state),
             "runs_on": f"torch, {device.type}",
         }
-        self.source: str | None = run.source
         self.data_name = run.data_name
         self.data_digest = run.data_digest
         self.training_images = run.images
         self.preprocessing = run.preprocessing
         self.trained_dim = model.prior.latent_dim
+
+    @property
+    def source(self) -> str:
+        return self._run.data()
 
     def latents(self, count: int, seed: int) -> Codes:
         return self._inference.latents(count, seed)

@@ -65,7 +65,8 @@ class Recipe(BaseModel):
         decay: Last fraction of the joint training, over which all learning rates fall linearly to 0.
         minutes: Time budget: training ends when it is spent or the steps are done, whichever is first.
         log_every: Steps between two lines of metrics.
-        sample_every: Steps between two grids of images and measurements of the held-out error.
+        sample_every: Steps between two grids of images and measurements of the held-out error. There is also a grid
+            after a minute, and one at the end of each stage.
         parameters: All keyword arguments of the model's constructor.
     """
 

@@ -63,7 +63,7 @@ class ProgressLine:
         self._progress = Progress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True, min_width=18)),
             BarColumn(bar_width=12),
-            TextColumn("{task.percentage:3.0f}%  {task.fields[left]} left", table_column=Column(no_wrap=True)),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[left]}", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[rate]}", table_column=Column(no_wrap=True)),
             TextColumn("{task.fields[terms]}", table_column=Column(no_wrap=True, ratio=1, overflow="ellipsis")),
             console=console,
@@ -97,8 +97,8 @@ class ProgressLine:
         left = elapsed * (1.0 - trainer.progress) / done if done > 0 else 0.0
         fields = {
             "description": f"{trainer.stage.name} {state.step:,}",
+            "left": f"{int(left) // 60}:{int(left) % 60:02d} left" if left else "",
             "rate": f"{rate:.1f} steps/s" if rate else "",
-            "left": f"{int(left) // 60}:{int(left) % 60:02d}" if left else "?",
             "terms": "  ".join(f"{name} {value:.4g}" for name, value in self._shown(terms)),
         }
         with suppress(OSError):
@@ -108,9 +108,8 @@ class ProgressLine:
             else:
                 least, most = _LINE_SECONDS
                 self._due = now + min(max(least, (now - self._started) / 4), most)
-                clock, percent = time.strftime("%H:%M:%S"), f"{trainer.progress:.0%}"
-                line = "{description}  {percent}  {left} left  {rate}  {terms}".format(percent=percent, **fields)
-                print(clock, line, file=self._console.file, flush=True)
+                words = (time.strftime("%H:%M:%S"), f"{trainer.progress:.0%}", *fields.values())
+                print("  ".join(filter(None, words)), file=self._console.file, flush=True)
 
     def _shown(self, terms: Mapping[str, float]) -> Iterator[tuple[str, float]]:
         """Yield the model's diagnostics that are numbers, such as the active dimensions, and then the losses."""

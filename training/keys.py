@@ -90,7 +90,7 @@ def _keywords(node: ast.ClassDef, tree: ast.Module) -> dict[str, Any]:
                 needed.append(statement)
     function = ast.FunctionDef("constructor", arguments, [ast.Pass()], [], None)
     namespace: dict[str, Any] = {}
-    module = ast.fix_missing_locations(ast.Module([*needed, function], []))
-    exec(compile(module, node.name, "exec", dont_inherit=True), namespace)
+    part = ast.fix_missing_locations(ast.Module([*needed, function], []))
+    exec(compile(part, node.name, "exec", dont_inherit=True), namespace)
     parameters = inspect.signature(namespace["constructor"]).parameters
     return {name: (parameter.annotation, parameter.default) for name, parameter in parameters.items()}

@@ -95,7 +95,7 @@ class ProgressLine:
         elapsed, done = now - self._began, trainer.progress - self._first_progress
         rate = (state.stage_step - self._first_step) / elapsed if elapsed else 0.0
         left = elapsed * (1.0 - trainer.progress) / done if done > 0 else 0.0
-        fields = {
+        fields: dict[str, Any] = {
             "description": f"{trainer.stage.name} {state.step:,}",
             "left": f"{int(left) // 60}:{int(left) % 60:02d} left" if left else "",
             "rate": f"{rate:.1f} steps/s" if rate else "",

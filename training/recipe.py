@@ -158,9 +158,7 @@ def check(document: dict[str, Any]) -> Recipe:
     model = str(document.get("model", ""))
     if model not in keys.names():
         raise InvalidInput("model", f"there is no {model!r}{_did_you_mean(model, keys.names())}")
-    schema = create_model(
-        model, __config__=ConfigDict(extra="forbid", strict=True), **keys.model_class(model).keys
-    )
+    schema = create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys.model_class(model).keys)
     known = [key for key in Recipe.model_fields if key != "parameters"]
     for key in document:
         if key not in known and key not in schema.model_fields:

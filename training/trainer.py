@@ -185,9 +185,12 @@ class Trainer:
             report(terms)
             self._record(terms)
             now = time.monotonic()
-            seconds = self.state.stage_seconds
+            before = self.state.stage_seconds
             self.state.stage_seconds += now - started
-            if seconds < _FIRST_GRID_SECONDS <= self.state.stage_seconds and self.state.step < self.recipe.sample_every:
+            if (
+                self.state.step < self.recipe.sample_every
+                and before < _FIRST_GRID_SECONDS <= self.state.stage_seconds
+            ):
                 self._show()
             if self.progress >= 1.0:
                 self._next_stage()

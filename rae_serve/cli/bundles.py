@@ -84,7 +84,9 @@ def verify(bundle: BundleArgument) -> None:
 @app.command()
 def sample(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option(**OUTPUT, help="FILE.png (several images become a grid), FILE.npz, or a folder.")],
+    out: Annotated[
+        Path, typer.Option(**OUTPUT, help="FILE.png (several images become a grid), FILE.npz, or a folder.")
+    ],
     n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images to generate.")] = 1,
     seed: Annotated[int | None, typer.Option(**INTEGER, help=_SEED, show_default="random")] = None,
     offset: Annotated[int, typer.Option(**INTEGER, help="First row of the seed.")] = 0,

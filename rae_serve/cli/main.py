@@ -58,9 +58,9 @@ def main() -> None:
     sys.exit(status)
 
 
-def _raise_again(_: Console) -> None:
+def _raise_again(self: Console) -> None:
     """Raise the BrokenPipeError that rich has caught and would turn into status 1."""
-    raise  # noqa: PLE0704
+    raise
 
 
 def _run() -> int:

@@ -116,7 +116,9 @@ def evaluate(
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(metavar="STUDY", help=_STUDIES)],
-    out: Annotated[Path, typer.Option(**OUTPUT, help="Folder of the results. Name it again to continue after a stop.")],
+    out: Annotated[
+        Path, typer.Option(**OUTPUT, help="Folder of the results. Name it again to continue after a stop.")
+    ],
     data: Annotated[
         str | None, typer.Option(help="Data set with test images.", show_default="depends on the study")
     ] = None,

@@ -50,9 +50,14 @@ def test_a_folder_is_made_or_filled_in_place(tmp_path, monkeypatch, place):
 @pytest.mark.parametrize("place", ["new", "not/yet/there", "empty"])
 def test_a_block_that_fails_leaves_nothing(tmp_path, place):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ZeroDivisionError), files.new_folder(tmp_path / place) as folder:
-        (folder / "data").write_text("a part")
-        raise ZeroDivisionError
+
+    def work() -> None:
+        with files.new_folder(tmp_path / place) as folder:
+            (folder / "data").write_text("a part")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
@@ -84,9 +89,14 @@ def test_any_other_place_is_an_error_before_the_work(tmp_path, place, problem):
 
 def test_a_folder_that_is_used_meanwhile_is_left_alone(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(RaeServeError, match="in use"), files.new_folder(tmp_path / "out") as folder:
-        (folder / "data").write_text("late")
-        (tmp_path / "out" / "data").write_text("first")
+
+    def work() -> None:
+        with files.new_folder(tmp_path / "out") as folder:
+            (folder / "data").write_text("late")
+            (tmp_path / "out" / "data").write_text("first")
+
+    with pytest.raises(RaeServeError, match="in use"):
+        work()
     assert (tmp_path / "out" / "data").read_text() == "first"
     assert contents(tmp_path) == {"out/data"}
 

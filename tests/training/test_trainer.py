@@ -264,7 +264,9 @@ def test_a_run_is_resumed_and_evaluated_from_any_folder(tmp_path, monkeypatch, c
     assert Run.open(Path("../run")).data() == str(tmp_path / "here" / "mine.npy")
     assert command(*words, "--out", "../run", "--resume")[0] == 0
     (tmp_path / "here" / "mine.npy").rename(tmp_path / "moved.npy")
-    problem = f"../run was trained on '{tmp_path / 'here' / 'mine.npy'}', which is not there; give its place by --data"
+    problem = (
+        f"../run was trained on '{tmp_path / 'here' / 'mine.npy'}', which is not there; give its place by --data"
+    )
     fails([*words, "--out", "../run", "--resume"], problem)
     fails(["evaluate", "../run"], problem)
     assert command(*words, "--out", "../run", "--resume", "--data", tmp_path / "moved.npy")[0] == 0

@@ -77,7 +77,11 @@ def test_samples_that_cannot_be(fails, bundle, tmp_path, monkeypatch, words, tex
 def test_folders_in_use_are_left_alone(fails, bundle, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     fails(["sample", bundle.path, "--out", tmp_path], "in use")
-    fails(["sample", bundle.path, "--out", tmp_path / "mine.txt" / "x.png"], "/x.png cannot be written", "mine.txt is a file")
+    fails(
+        ["sample", bundle.path, "--out", tmp_path / "mine.txt" / "x.png"],
+        "/x.png cannot be written",
+        "mine.txt is a file",
+    )
     fails(["sample", bundle.path, "--out", tmp_path / "no" / "such" / "x.png"], "x.png cannot be written")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
@@ -129,7 +133,9 @@ def test_an_output_has_a_name(fails, bundle, tmp_path, monkeypatch, name):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_known_suffix_in_any_case_makes_a_file_and_any_other_name_a_folder(command, fails, bundle, engine, tmp_path):
+def test_a_known_suffix_in_any_case_makes_a_file_and_any_other_name_a_folder(
+    command, fails, bundle, engine, tmp_path
+):
     expected = engine.sample(1, seed=7)
     words = ["sample", bundle.path, "--seed", 7, "--out"]
     for name in ("a.PNG", "a.Npz", "out-0.5", "v1.2", "faces.final", "./-"):
@@ -141,7 +147,9 @@ def test_a_known_suffix_in_any_case_makes_a_file_and_any_other_name_a_folder(com
     (tmp_path / "folder.png").mkdir()
     assert command(*words, tmp_path / "folder.png")[0] == 0
     for name in ("a.GIF", "a.tiff", "a.npy"):
-        fails([*words, tmp_path / name], f"must end in .png or .npz, or be the name of a folder, not {tmp_path / name}")
+        fails(
+            [*words, tmp_path / name], f"must end in .png or .npz, or be the name of a folder, not {tmp_path / name}"
+        )
     assert command("decode", bundle.path, latents(engine, tmp_path), "--out", tmp_path / "b.JPG")[0] == 0
     with Image.open(tmp_path / "b.JPG") as picture:
         assert picture.format == "JPEG"

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -231,13 +232,16 @@ main()
 def test_serve_starts_bentoml_with_what_was_given(command, bundle, monkeypatch):
     calls = []
     monkeypatch.setattr(os, "execve", lambda *arguments: calls.append(arguments))
-    assert command("serve", bundle.path, bundle.path.parent, "--port", 3131, "--host", "0.0.0.0")[0] == 0
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert command("serve", bundle.path, bundle.path.parent, "--port", port, "--host", "localhost")[0] == 0
+    monkeypatch.setenv("RAE_SERVE_PORT", str(port))
     assert command("serve")[0] == 0
     (program, words, given), (_, _, usual) = calls
     assert (program, words[1:]) == (sys.executable, ["-m", "bentoml", "serve", "rae_serve.service:RaeServe"])
     assert given["RAE_SERVE_BUNDLES"] == f"{bundle.path}{os.pathsep}{bundle.path.parent}"
-    assert (given["RAE_SERVE_PORT"], given["BENTOML_HOST"]) == ("3131", "0.0.0.0")
-    assert usual == dict(os.environ)
+    assert (given["RAE_SERVE_PORT"], given["BENTOML_HOST"]) == (str(port), "localhost")
+    assert usual == os.environ | {"BENTOML_HOST": "127.0.0.1"}  # the setting's own default of the bundles
 
 
 @pytest.mark.parametrize(
@@ -250,6 +254,12 @@ def test_serve_starts_bentoml_with_what_was_given(command, bundle, monkeypatch):
 )
 def test_servers_that_cannot_be(fails, words, text):
     fails(["serve", *words], text)
+
+
+def test_a_port_in_use_is_one_line(fails):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        fails(["serve", "--port", port], f"--port: {port} on 127.0.0.1 cannot be used (Address already in use")
 
 
 def test_serve_without_bentoml_says_how_to_install_it(fails, monkeypatch):

@@ -10,6 +10,7 @@ serve: $(SERVE)/.ready
 	@BENTOML_DO_NOT_TRACK=True $(SERVE)/bin/bentoml serve
 
 test: $(DEV)/.ready
+	@echo "running every test: about seven minutes on two cores"
 	$(DEV)/bin/python -m pytest
 
 lint: $(DEV)/.ready
@@ -18,11 +19,13 @@ lint: $(DEV)/.ready
 	$(DEV)/bin/mypy
 
 $(SERVE)/.ready: pyproject.toml constraints.txt
+	@echo "installing BentoML, ONNX Runtime and FastAPI in $(SERVE): about 1 GB, one to five minutes, this once"
 	$(PYTHON) -m venv $(SERVE)
 	$(SERVE)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server]'
 	@touch $@
 
 $(DEV)/.ready: pyproject.toml constraints.txt
+	@echo "installing torch, BentoML and the tests' tools in $(DEV): about 5 GB, five to fifteen minutes, this once"
 	$(PYTHON) -m venv $(DEV)
 	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server,client,train,dev]'
 	@touch $@

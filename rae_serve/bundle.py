@@ -90,23 +90,26 @@ def describe(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Manifes
     return Manifest(**facts, files=listed, digest=digest)
 
 
-def write(path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Bundle:
+def write(
+    path: str | os.PathLike[str], facts: Mapping[str, Any], contents: Mapping[str, bytes], *, overwrite: bool = False
+) -> Bundle:
     """Write a bundle's folder and load it. If anything fails, no folder is left behind.
 
     Args:
         path: The folder; it must be empty or not exist.
         facts: Every field of the manifest except `files` and `digest`.
         contents: The bytes of every file, by name.
+        overwrite: Whether to replace a bundle that is there. Readers see the old bundle or the new one.
 
     Raises:
         RaeServeError: `path` is in use or cannot be written.
     """
     manifest = describe(facts, contents)
-    with files.new_folder(Path(path)) as folder:
+    with files.new_folder(Path(path), mark=MANIFEST, used="swap" if overwrite else "refuse") as folder:
         for name, data in contents.items():
             (folder / name).write_bytes(data)
         (folder / MANIFEST).write_text(to_json(manifest), encoding="utf-8")
-        (folder / CARD).write_text(model_card(manifest, files.printable(Path(path).name)), encoding="utf-8")
+        (folder / CARD).write_text(model_card(manifest, files.printable(name_of(Path(path)))), encoding="utf-8")
     return Bundle.load(path)
 
 

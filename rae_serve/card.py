@@ -35,7 +35,7 @@ def model_card(manifest: Manifest, name: str) -> str:
         "",
         "```sh",
         f"rae-serve sample {name} -n 16 --seed 7 --out grid.png",
-        f"RAE_SERVE_BUNDLES={name} bentoml serve rae_serve.service:RaeServe",
+        f"rae-serve serve {name}",
         "```",
         "",
         "Without rae-serve, in any ONNX runtime: noise, float32 [B, noise_dim] from N(0, I) → `prior.onnx` → "

@@ -13,7 +13,7 @@ from rae_serve.files import printable
 from training import recipe as recipes
 from training.machine import torch_device
 from training.progress import fit
-from training.runs import SKIPPED, Run, load_data
+from training.runs import SKIPPED, Run, check_new, load_data, locked
 from training.trainer import Interrupted, Trainer
 
 WORSE: Final = 1.25  # from this multiple of the least held-out error on, the user is told
@@ -40,16 +40,27 @@ def train(
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
     chosen = torch_device(device)
-    started = Run.open(path) if resume else None
-    source = source or (started.source if started else recipe.data)
-    dataset = load_data(recipe, source)
-    if started:
-        started.require_same(recipe, dataset)
-    trainer = Trainer(recipe, dataset, path, chosen)
-    if started:
-        trainer.resume()
+    if resume:
+        run = Run.open(path)
+        with locked(path):
+            dataset = load_data(recipe, source or run.image_source())
+            run.require_same(recipe, dataset)
+            trainer = Trainer(recipe, dataset, path, chosen)
+            trainer.resume()
+            _finish(trainer)
     else:
+        check_new(path)
+        source = source or recipe.data
+        dataset = load_data(recipe, source)
+        trainer = Trainer(recipe, dataset, path, chosen)
         Run.create(path, recipe, dataset, source)
+        with locked(path):
+            _finish(trainer)
+
+
+def _finish(trainer: Trainer) -> None:
+    """Train to the end, and say what is worth a word."""
+    path, dataset = trainer.run, trainer.dataset
     if dataset.skipped:
         listing = printable(path / SKIPPED)
         print(f"skipped {len(dataset.skipped)} files, listed in {listing}: {dataset.skipped[0]}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 A recipe is flat. Its keys are the fields of `Recipe` and the keyword arguments of its model's constructor. A key that
 is unknown, or whose value does not fit, is an InvalidInput that names the key. Every key is explained where it is
-defined: in the docstring of `Recipe` or of its model's class.
+defined: in the docstring of `Recipe` or of its model's class. Only `Recipe.build` needs torch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import importlib
 import inspect
 import tomllib
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
-from docstring_parser import DocstringStyle, parse
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -32,11 +30,13 @@ from rae_serve.arrays import MAX_INTEGER
 from rae_serve.errors import InvalidInput
 from rae_serve.files import printable
 from rae_serve.preprocessing import Preprocessing
-from training.autoencoder import Autoencoder
-from training.networks import ImageShape
+from training import keys
+
+if TYPE_CHECKING:  # these need torch
+    from training.autoencoder import Autoencoder
+    from training.networks import ImageShape
 
 FOLDER: Final = Path(__file__).parent / "recipes"
-MODELS: Final = Path(__file__).parent / "models"
 
 
 class Recipe(BaseModel):
@@ -66,7 +66,8 @@ class Recipe(BaseModel):
         decay: Last fraction of the joint training, over which all learning rates fall linearly to 0.
         minutes: Time budget: training ends when it is spent or the steps are done, whichever is first.
         log_every: Steps between two lines of metrics.
-        sample_every: Steps between two grids of images and measurements of the held-out error.
+        sample_every: Steps between two grids of images and measurements of the held-out error. There is also a grid
+            after a minute, and one at the end of each stage.
         parameters: All keyword arguments of the model's constructor.
     """
 
@@ -105,7 +106,9 @@ class Recipe(BaseModel):
 
     def build(self, image_shape: ImageShape) -> Autoencoder:
         """Return the model with fresh weights for images of shape [C, H, W]."""
-        return model_class(self.model)(image_shape, **self.parameters)
+        module = importlib.import_module(f"training.models.{self.model}")
+        model: type[Autoencoder] = getattr(module, keys.model_class(self.model).name)
+        return model(image_shape, **self.parameters)
 
 
 class Key(NamedTuple):
@@ -147,16 +150,16 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 
 def explain(recipe: Recipe) -> list[Key]:
     """Return every key of a recipe with its value and its meaning."""
-    meanings = {}
-    for part in (Recipe, *_lineage(recipe.model)):
-        for key in parse(inspect.getdoc(part) or "", DocstringStyle.GOOGLE).params:
-            meanings[key.arg_name] = " ".join((key.description or "").split())
+    meanings = keys.explained(inspect.getdoc(Recipe)) | keys.model_class(recipe.model).meanings
     return [Key(name, value, meanings[name]) for name, value in flat(recipe).items()]
 
 
 def check(document: dict[str, Any]) -> Recipe:
     """Return the recipe of a flat document, with every parameter filled in."""
-    schema = _parameters(str(document.get("model", "")))
+    model = str(document.get("model", ""))
+    if model not in keys.names():
+        raise InvalidInput("model", f"there is no {model!r}{_did_you_mean(model, keys.names())}")
+    schema = create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys.model_class(model).keys)
     known = [key for key in Recipe.model_fields if key != "parameters"]
     for key in document:
         if key not in known and key not in schema.model_fields:
@@ -170,21 +173,6 @@ def check(document: dict[str, Any]) -> Recipe:
         key = str(first["loc"][0])
         given = f", not {document[key]!r}" if key in document else ""
         raise InvalidInput(key, first["msg"][0].lower() + first["msg"][1:] + given) from None
-
-
-@lru_cache
-def model_class(model: str) -> type[Autoencoder]:
-    """Return the one Autoencoder of `training/models/{model}.py`."""
-    available = sorted(path.stem for path in MODELS.glob("[!_]*.py"))
-    if model not in available:
-        raise InvalidInput("model", f"there is no {model!r}{_did_you_mean(model, available)}")
-    module = importlib.import_module(f"training.models.{model}")
-    (found,) = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Autoencoder) and value.__module__ == module.__name__
-    ]
-    return found
 
 
 def _read(recipe: str) -> tuple[str, dict[str, Any]]:
@@ -202,20 +190,6 @@ def _read(recipe: str) -> tuple[str, dict[str, Any]]:
     if like not in names():
         raise InvalidInput("like", f"there is no {like!r}{_did_you_mean(str(like), names())}")
     return printable(path.stem), _read(like)[1] | document
-
-
-def _parameters(model: str) -> type[BaseModel]:
-    """Return the schema of a model's keys: the keyword arguments of its constructor and of its base classes'."""
-    keys: dict[str, Any] = {}
-    for part in _lineage(model):
-        for name, parameter in inspect.signature(part.__init__, eval_str=True).parameters.items():
-            if parameter.kind is parameter.KEYWORD_ONLY:
-                keys[name] = (parameter.annotation, parameter.default)
-    return create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys)
-
-
-def _lineage(model: str) -> list[type[Autoencoder]]:
-    return [part for part in reversed(model_class(model).__mro__) if issubclass(part, Autoencoder)]
 
 
 def _toml_value(text: str) -> Any:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from rae_serve import files
 from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
+from rae_serve.data_sets import NAMES
 from rae_serve.errors import InvalidInput, RunError
 from rae_serve.preprocessing import Preprocessing
 from training import checkpoint
@@ -25,6 +30,7 @@ from training.recipe import Recipe, flat
 RECORD: Final = "run.json"
 REFERENCE: Final = "reference.npy"  # some training images, so that an export does not need the data set
 SKIPPED: Final = "skipped.txt"  # the files that are no readable images, if there are any
+LOCK: Final = ".lock"  # locked by the process that trains; the file itself means nothing, and stays
 _REFERENCE_IMAGES: Final = 2000
 
 
@@ -50,7 +56,7 @@ class Run(BaseModel):
     Attributes:
         path: The run's folder.
         recipe: What is trained, and how.
-        source: Where the images are, as given to `rae-serve train`.
+        source: Where the images are: the name of a data set, or an absolute path.
         data: The images.
     """
 
@@ -63,9 +69,9 @@ class Run(BaseModel):
 
     @classmethod
     def create(cls, path: Path, recipe: Recipe, dataset: Dataset, source: str) -> Run:
-        """Make the folder of a new run. Raises RunError if `path` is in use."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise RunError(f"{path} is in use; choose another --out, or continue the run with --resume")
+        """Make the folder of a new run. Raises RaeServeError where `path` is in use."""
+        if source not in NAMES and os.path.lexists(source):
+            source = os.path.abspath(source)  # so that --resume and evaluate find it from any folder
         data = TrainingData(
             name=dataset.name,
             digest=dataset.digest(),
@@ -75,7 +81,7 @@ class Run(BaseModel):
         run = cls(path=path, recipe=recipe, source=source, data=data)
         made_by = {"created_by": f"rae-serve {version('rae-serve')}, torch {version('torch')}"}
         step = -(-len(dataset.train) // _REFERENCE_IMAGES)
-        with files.new_folder(path) as folder:
+        with files.new_folder(path, mark=RECORD) as folder:
             files.write(folder / REFERENCE, pictures.encode_npy(dataset.images[dataset.train[::step]]))
             if dataset.skipped:
                 files.write(folder / SKIPPED, "".join(f"{line}\n" for line in dataset.skipped).encode())
@@ -101,6 +107,14 @@ class Run(BaseModel):
                 raise InvalidInput(key, problem)
         if (dataset.digest(), dataset.preprocessing) != (self.data.digest, self.data.preprocessing):
             raise InvalidInput("data", f"{self.path} was started on other images than those of {dataset.name}")
+
+    def image_source(self) -> str:
+        """Return where the images of the run are. Raise InvalidInput, naming `data`, if they are not there."""
+        if self.source not in NAMES and not os.path.exists(self.source):
+            raise InvalidInput(
+                "data", f"{self.path} was trained on {self.source!r}, which is not there; give its place by --data"
+            )
+        return self.source
 
     def reference(self) -> Pixels:
         """Return some of the training images, uint8 [N, H, W, C]."""
@@ -136,6 +150,35 @@ class Run(BaseModel):
             "seed": self.recipe.seed,
             "checkpoint_digest": state.digest,
         }
+
+
+def check_new(path: Path) -> None:
+    """Check, before the images are read, that a run can begin in a folder.
+
+    Raises:
+        RaeServeError: `path` is in use or cannot be written.
+    """
+    if (path / RECORD).exists():
+        raise RunError(f"{path} is in use by a run; go on with it by --resume, or choose another --out")
+    files.check_new_folder(path)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other trainings out of a run's folder during this block; the operating system frees it if a process dies.
+
+    Raises:
+        RunError: Another process trains the run.
+    """
+    lock = FileLock(path / LOCK, blocking=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"{path} is in use by another training; wait until it ends, or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def load_data(recipe: Recipe, source: str) -> Dataset:

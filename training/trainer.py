@@ -27,6 +27,7 @@ from training.stages import Stage, stages
 
 _SAVING_SHARE: Final = 0.01  # the most of the time that may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # the least time between two checkpoints
+_FIRST_GRID_SECONDS: Final = 60.0  # a run shows its first grid after this time, or earlier by `sample_every`
 _SHOWN: Final = 64  # images in a grid
 _HELD_OUT: Final = 1000  # the most images over which the held-out error is averaged
 
@@ -184,7 +185,13 @@ class Trainer:
             report(terms)
             self._record(terms)
             now = time.monotonic()
+            before = self.state.stage_seconds
             self.state.stage_seconds += now - started
+            if (
+                self.state.step < self.recipe.sample_every
+                and before < _FIRST_GRID_SECONDS <= self.state.stage_seconds
+            ):
+                self._show()
             if self.progress >= 1.0:
                 self._next_stage()
             due = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
@@ -215,6 +222,7 @@ class Trainer:
 
     def _next_stage(self) -> None:
         self.stage.end()
+        self._show()  # the last grid of a run shows the model of its last checkpoint
         self.state.stage += 1
         self.state.stage_step, self.state.stage_seconds = 0, 0.0
         if not self.finished:
@@ -242,23 +250,25 @@ class Trainer:
         if step % self.recipe.log_every == 0:
             values |= {**terms, **self.model.diagnostics()}
         if step % self.recipe.sample_every == 0:
-            values |= self._show()
+            error = self._show()
+            if error is not None:
+                values["validation/mse"] = error
+                self._update_best(error)
         if values:
             self.journal.write(step, self.stage.name, values)
 
-    def _show(self) -> dict[str, float]:
-        """Write grids of samples and of reconstructions; return the error on held-out images, if there are any."""
+    def _show(self) -> float | None:
+        """Write grids of samples and of reconstructions; return the error on held-out images, if there are any.
+
+        Random state and metrics stay as they are, so that a grid may depend on the time that steps take.
+        """
         held_out = self.dataset.validation
         originals = self.dataset.images[(held_out if len(held_out) else self.dataset.train)[:_HELD_OUT]]
         reconstructions = self.inference.reconstruct(originals)
         paired = journal.pairs(originals, reconstructions)[:_SHOWN]
         self.journal.show(self.state.step, "samples", self.inference.sample(_SHOWN))
         self.journal.show(self.state.step, "reconstructions", paired)
-        if not len(held_out):
-            return {}
-        error = float(pixels.mse(reconstructions, originals).mean())
-        self._update_best(error)
-        return {"validation/mse": error}
+        return float(pixels.mse(reconstructions, originals).mean()) if len(held_out) else None
 
     def _update_best(self, error: float) -> None:
         """Save the best checkpoint if this error on held-out images is the least so far in the joint stage."""

@@ -15,9 +15,18 @@ from rich.text import Text
 
 from rae_serve import arrays, attributes, files, images, labels, noise, parity
 from rae_serve.bundle import Bundle, annotate
-from rae_serve.cli.common import INTEGER, NUMBER, BundleArgument, DeviceOption, console, import_training, print_parity
+from rae_serve.cli.common import (
+    INTEGER,
+    NUMBER,
+    OUTPUT,
+    BundleArgument,
+    DeviceOption,
+    console,
+    import_training,
+    output_format,
+    print_parity,
+)
 from rae_serve.engine import Engine
-from rae_serve.errors import InvalidInput
 from rae_serve.manifest import Attribute
 
 app = typer.Typer()
@@ -82,7 +91,9 @@ def verify(bundle: BundleArgument) -> None:
 @app.command()
 def sample(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option(help="FILE.png (several images become a grid), FILE.npz, or a folder.")],
+    out: Annotated[
+        Path, typer.Option(**OUTPUT, help="FILE.png (several images become a grid), FILE.npz, or a folder.")
+    ],
     n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images to generate.")] = 1,
     seed: Annotated[int | None, typer.Option(**INTEGER, help=_SEED, show_default="random")] = None,
     offset: Annotated[int, typer.Option(**INTEGER, help="First row of the seed.")] = 0,
@@ -90,12 +101,11 @@ def sample(
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images."""
-    if out.suffix not in (".png", ".npz", ""):
-        raise InvalidInput("--out", f"must end in .png or .npz, or be the name of a folder, not {out}")
-    arrays.in_range("n", n, 1, _MAX_IN_ONE_FILE if out.suffix else _MAX_FILES, f"for {out}")
+    suffix = output_format(out, (".png", ".npz"), folder=True)
+    arrays.in_range("n", n, 1, _MAX_IN_ONE_FILE if suffix else _MAX_FILES, f"for {out}")
     engine = Engine(Bundle.load(bundle), device=device)
     seed = noise.random_seed() if seed is None else seed
-    if not out.suffix:
+    if not suffix:
         with files.new_folder(out) as folder:
             for start in range(offset, offset + n, _CHUNK):
                 count = min(_CHUNK, offset + n - start)
@@ -104,7 +114,7 @@ def sample(
                     (folder / f"{seed}-{index:06d}.png").write_bytes(images.encode(image))
     else:
         pixels = engine.sample(n, seed=seed, offset=offset, temperature=temperature)
-        if out.suffix == ".png":
+        if suffix == ".png":
             files.write(out, images.encode(images.grid(pixels)))
         else:
             buffer = io.BytesIO()

@@ -14,7 +14,7 @@ import typer
 from rae_serve import files, images, interpolation, picture_files
 from rae_serve.arrays import Latents, Pixels, at_most, in_range
 from rae_serve.bundle import Bundle
-from rae_serve.cli.common import BundleArgument, DeviceOption
+from rae_serve.cli.common import OUTPUT, BundleArgument, DeviceOption, output, output_format
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
 from rae_serve.preprocessing import is_dark
@@ -22,7 +22,7 @@ from rae_serve.preprocessing import is_dark
 app = typer.Typer()
 
 PicturesArgument = Annotated[list[Path], typer.Argument(metavar="PICTURE", help="Picture files of any size.")]
-OutOption = Annotated[Path, typer.Option(help="Output: FILE.png, .webp, .jpeg, .gif or .npy.")]
+_SUFFIXES = (".png", ".webp", ".jpeg", ".jpg", ".gif", ".npy")
 _POINT = "SEED:ROW, a picture file, or a .npy file with one latent."
 _SPACE = "Interpolate latents, or the noise of two SEED:ROW points."
 _PATH = "linear: a straight line. spherical: an arc."
@@ -30,19 +30,29 @@ _STRENGTH = "How far to move: 1 is the distance between images with and without 
 _MAX_STEPS = 10_000
 
 
+def _pictures_file(text: str) -> Path:
+    """Parse the name of a file of images, before the work that makes them."""
+    out = output(text)
+    output_format(out, _SUFFIXES)
+    return out
+
+
+_OUT = "Output: FILE.png, .webp, .jpeg, .gif or .npy."
+OutOption = Annotated[Path, typer.Option(parser=_pictures_file, metavar="FILE", help=_OUT)]
+
+
 @app.command()
 def encode(
     bundle: BundleArgument,
     pictures: PicturesArgument,
-    out: Annotated[Path, typer.Option(help="Output: FILE.npy or FILE.json.")],
+    out: Annotated[Path, typer.Option(**OUTPUT, help="Output: FILE.npy or FILE.json.")],
     device: DeviceOption = "auto",
 ) -> None:
     """Encode pictures to latents."""
+    suffix = output_format(out, (".npy", ".json"))
     engine = Engine(Bundle.load(bundle), device=device)
-    if out.suffix not in (".npy", ".json"):
-        raise InvalidInput("--out", f"must end in .npy or .json, not {out}")
     codes = engine.encode(_read_pictures(pictures, engine))
-    if out.suffix == ".npy":
+    if suffix == ".npy":
         files.write(out, images.encode_npy(codes))
     else:
         active = engine.manifest.latent.active
@@ -161,15 +171,14 @@ def _write(out: Path, pixels: Pixels, columns: int | None) -> None:
         pixels: Images [N, H, W, C].
         columns: Columns of the grid; None makes the grid nearly square.
     """
-    encoding: Any = {".jpg": "jpeg"}.get(out.suffix, out.suffix[1:])
+    suffix = output_format(out, _SUFFIXES)
+    encoding: Any = {".jpg": "jpeg"}.get(suffix, suffix[1:])
     match encoding:
-        case "png" | "webp" | "jpeg":
-            data = images.encode(images.grid(pixels, columns), encoding)
         case "gif":
             data = images.animate(pixels, "gif")
         case "npy":
             data = images.encode_npy(pixels)
         case _:
-            raise InvalidInput("--out", f"must end in .png, .webp, .jpeg, .gif or .npy, not {out}")
+            data = images.encode(images.grid(pixels, columns), encoding)
     files.write(out, data)
     typer.echo(f"{out}: {len(pixels)} image{'s' if len(pixels) > 1 else ''}")

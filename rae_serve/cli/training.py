@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Column, Table
 
-from rae_serve.cli.common import INTEGER, NUMBER, DeviceOption, console, import_training, print_parity
+from rae_serve.cli.common import INTEGER, NUMBER, OUTPUT, DeviceOption, console, import_training, print_parity
 
 app = typer.Typer()
 
@@ -23,7 +23,7 @@ def train(
     data: Annotated[
         str | None, typer.Option(help="Data set, folder of images, or .npy or .npz file.", show_default=_FROM_RECIPE)
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run.", show_default="runs/RECIPE")] = None,
+    out: Annotated[Path | None, typer.Option(**OUTPUT, help="Folder of the run.", show_default="runs/RECIPE")] = None,
     steps: Annotated[int | None, typer.Option(**INTEGER, help=_STEPS, show_default=_FROM_RECIPE)] = None,
     minutes: Annotated[
         float | None, typer.Option(**NUMBER, help="Stop after this many minutes.", show_default="no limit")
@@ -51,7 +51,7 @@ def recipes(
     ] = None,
 ) -> None:
     """List the recipes, or the keys of one with their values and meanings."""
-    recipe = import_training("recipe")
+    recipe = import_training("recipe", "cli")
     if name is None:
         table = Table("recipe", "data", Column("steps", justify="right"), "description", box=None, pad_edge=False)
         for known in recipe.names():
@@ -67,7 +67,9 @@ def recipes(
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the bundle.", show_default="bundles/RUN")] = None,
+    out: Annotated[
+        Path | None, typer.Option(**OUTPUT, help="Folder of the bundle.", show_default="bundles/RUN")
+    ] = None,
     fused: Annotated[
         bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one graph.")
     ] = False,
@@ -75,11 +77,13 @@ def export(
         bool, typer.Option("--best", help="Export the checkpoint with the least held-out error.")
     ] = False,
     no_prune: Annotated[bool, typer.Option("--no-prune", help="Keep the dimensions that the mask closed.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
 ) -> None:
     """Export the model of a run to a bundle of ONNX graphs."""
     target = out or Path("bundles") / run.resolve().name
     loaded = import_training("runs").Run.open(run)
-    bundle = import_training("export.bundle").export(loaded, target, fused=fused, prune=not no_prune, best=best)
+    exporter = import_training("export.bundle")
+    bundle = exporter.export(loaded, target, fused=fused, prune=not no_prune, best=best, overwrite=overwrite)
     typer.echo(f"{target}: digest {bundle.manifest.digest}")
     print_parity(bundle.manifest.parity)
 
@@ -91,7 +95,9 @@ def evaluate(
     metrics: Annotated[
         str | None, typer.Option(help="Metrics, separated by commas.", show_default="all but authors-protocol")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results.", show_default="evaluations/NAME")] = None,
+    out: Annotated[
+        Path | None, typer.Option(**OUTPUT, help="Folder of the results.", show_default="evaluations/NAME")
+    ] = None,
     n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="The most images of each kind.")] = 10_000,
     seed: Annotated[int, typer.Option(**INTEGER, help="Seed of the generated images.")] = 0,
     network: Annotated[
@@ -110,7 +116,9 @@ def evaluate(
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(metavar="STUDY", help=_STUDIES)],
-    out: Annotated[Path, typer.Option(help="Folder of the results. Name it again to continue after a stop.")],
+    out: Annotated[
+        Path, typer.Option(**OUTPUT, help="Folder of the results. Name it again to continue after a stop.")
+    ],
     data: Annotated[
         str | None, typer.Option(help="Data set with test images.", show_default="depends on the study")
     ] = None,

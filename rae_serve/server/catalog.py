@@ -95,7 +95,6 @@ class Catalog:
         """
         self.worker = worker
         for folder in self.check():
-            self._states[folder] = _folder_state(folder)
             self._load_folder(folder)
             if name_of(folder) not in self.engines and _can_name_a_model(name_of(folder)):
                 self._failed_at_start.add(folder)
@@ -154,9 +153,7 @@ class Catalog:
         """Load the bundles that are new or changed on disk, and remove those that are gone."""
         folders = _bundle_folders(self.settings.bundles, missing_ok=True)
         for folder in folders:
-            state = _folder_state(folder)
-            if state != self._states.get(folder, _ABSENT):
-                self._states[folder] = state  # set even if loading fails: try again only after the next change
+            if _folder_state(folder) != self._states.get(folder, _ABSENT):
                 self._load_folder(folder)
             self._absent_polls.pop(folder, None)
         for folder in set(self._states) - set(folders):
@@ -175,14 +172,30 @@ class Catalog:
                 log.exception("the bundle folders cannot be read; trying again in %g s", self.settings.reload_seconds)
 
     def _load_folder(self, folder: Path) -> None:
+        """Serve the bundle of a folder, or refuse it until the folder changes again.
+
+        If the folder changes while it is read, because a program replaces it, the next refresh tries again.
+        """
         name = name_of(folder)
+        state = _folder_state(folder)
+        self._states.setdefault(folder, _ABSENT)
+        loaded: Bundle | Exception
+        try:
+            loaded = Bundle.load(folder)
+        except Exception as error:
+            loaded = error
+        if _folder_state(folder) != state or not folder.exists():
+            return
+        self._states[folder] = state  # set even if the bundle is refused: try again only after the next change
         others = [other for other in self._states if other != folder and name_of(other) == name]
         try:
             if not _can_name_a_model(name):
                 raise BundleError(f"the name {name!r} cannot stand in an address; rename the folder")
             if others and name in self.engines:
                 raise BundleError(f"{others[0]} is already served under the name {name}; rename one of the folders")
-            engine = self._verified_engine(folder)
+            if isinstance(loaded, Exception):
+                raise loaded
+            engine = self._verified_engine(loaded)
         except Exception as error:  # whatever is wrong with one bundle, the others are served
             metrics.RELOADS.labels("refused").inc()
             log.error("%s is refused: %s", folder, error)
@@ -250,10 +263,9 @@ class Catalog:
                 engine.close()
         self._retired = [entry for entry in self._retired if entry[0] > now]
 
-    def _verified_engine(self, folder: Path) -> Engine:
+    def _verified_engine(self, bundle: Bundle) -> Engine:
         """Return a warm engine of a bundle. Raises BundleError if it does not compute the golden arrays."""
         settings = self.settings
-        bundle = Bundle.load(folder)
         engine = Engine(
             bundle,
             device=settings.device,

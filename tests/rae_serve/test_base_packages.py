@@ -52,7 +52,7 @@ def test_every_module_of_the_library_needs_the_base_packages_only():
 
 def test_the_package_offers_bundle_engine_and_manifest():
     out = run_without_extras(
-        "import rae_serve; print(*(vars(rae_serve)[name].__name__ for name in rae_serve.__all__))"
+        "import rae_serve; print(*(getattr(rae_serve, name).__name__ for name in rae_serve.__all__))"
     )
     assert out.split() == ["Bundle", "Engine", "Manifest"]
 

@@ -69,8 +69,35 @@ def test_bad_input_is_one_line_and_leaves_nothing(fails, tmp_path, monkeypatch, 
 def test_folders_in_use_are_left_alone(fails, run, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     fails(["export", run.path, "--out", tmp_path], "in use")
-    fails(["train", "flexae-digits", "--out", tmp_path], "in use")
+    for words in (["train", "flexae-digits"], ["evaluate", run.path], ["study", "priors-2d"]):
+        fails([*words, "--out", tmp_path], "in use")
+    fails(["train", "flexae-digits", "--out", run.path], "in use by a run; go on with it by --resume")
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_export_replaces_a_bundle_if_it_is_told_to(command, fails, run, tmp_path):
+    bundle = tmp_path / "bundle"
+    assert command("export", run.path, "--out", bundle, "--fused")[0] == 0
+    (tmp_path / "link").symlink_to("bundle")
+    fails(["export", run.path, "--out", bundle], f"{bundle} holds a bundle; --overwrite replaces it")
+    assert (bundle / "generator.onnx").is_file()
+    assert command("export", run.path, "--out", tmp_path / "link", "--overwrite")[0] == 0
+    assert sorted(path.name for path in bundle.iterdir()) == sorted(
+        ["README.md", "decoder.onnx", "encoder.onnx", "golden.npz", "manifest.json", "prior.onnx"]
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "link"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("mine")
+    fails(["export", run.path, "--out", tmp_path / "mine", "--overwrite"], "in use")
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_work(fails, run, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for module, name in (("runs.Run", "load"), ("commands", "load_data"), ("studies.study.Study", "trained")):
+        monkeypatch.setattr(f"training.{module}.{name}", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("training.evaluation.commands.load_extractor", lambda *_: 1 / 0)
+    for words in (["export", run.path], ["train", "flexae-digits"], ["evaluate", run.path], ["study", "priors-2d"]):
+        fails([*words, "--out", tmp_path / "file" / "x"], f"file/x cannot be written: {tmp_path / 'file'} is a file")
 
 
 def test_attributes_of_a_known_data_set(command, bundle, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from rae_serve import noise
 from tests.training.variants import LATENT_DIM, SMALL, VARIANTS, batches, build
-from training import recipe as recipes
+from training import keys
 from training.autoencoder import Autoencoder
 from training.optimizers import Update, descend
 from training.priors.mixture import Mixture
@@ -46,7 +48,22 @@ def all_optimizers(model: Autoencoder) -> dict[str, torch.optim.Optimizer]:
 
 
 def test_every_model_of_the_package_is_driven():
-    assert set(SMALL) == {path.stem for path in recipes.MODELS.glob("[!_]*.py")}
+    assert set(SMALL) == set(keys.names())
+
+
+@pytest.mark.parametrize("name", keys.names())
+def test_the_keys_read_from_the_source_are_the_keywords_of_the_constructors(name):
+    found = keys.model_class(name)
+    model = getattr(importlib.import_module(f"training.models.{name}"), found.name)
+    assert issubclass(model, Autoencoder)
+    keywords = {}
+    for part in reversed(model.__mro__):
+        for key, parameter in inspect.signature(part.__init__, eval_str=True).parameters.items():
+            if issubclass(part, Autoencoder) and parameter.kind is parameter.KEYWORD_ONLY:
+                keywords[key] = (parameter.annotation, parameter.default)
+    assert list(found.keys) == list(keywords)
+    for key, (annotation, default) in keywords.items():
+        assert repr(found.keys[key]) == repr((annotation, default))
 
 
 def test_shapes(model):

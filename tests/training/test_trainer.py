@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,16 +15,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from safetensors.torch import load_file
 
+from rae_serve import images
 from rae_serve.errors import InvalidInput, RunError
 from tests.waiting import wait_until
-from training import checkpoint, commands, trainer
+from training import checkpoint, commands, progress, trainer
 from training import recipe as recipes
 from training.export.bundle import export
 from training.inference import Inference
 from training.recipe import flat
-from training.runs import Run, load_data
+from training.runs import Run, load_data, locked
 from training.trainer import Interrupted, Trainer
 
 CPU = torch.device("cpu")
@@ -59,6 +63,38 @@ def test_a_run_leaves_what_one_expects(run):
     assert "validation/mse" in lines[2]
     assert {path.name for path in (run.path / "samples").iterdir()} == {"step-000000015.png", "step-000000030.png"}
     assert list((run.path / "tensorboard").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "steps"),
+    [
+        ("flexae-digits", ["prior_steps=4"], [7, 11]),
+        ("rae-digits", [], [7]),  # its prior is fitted after the last step
+        ("maskaae-digits", ["critic_hidden=16"], [7]),  # it stretches latents after the last step
+    ],
+)
+def test_the_last_grid_of_a_stage_shows_the_model_at_its_end(tmp_path, name, overrides, steps):
+    keys = ["steps=7", "sample_every=1000", "hidden=16", *overrides]
+    commands.train(name, keys, None, tmp_path / "run", "cpu", False)
+    for folder in ("samples", "reconstructions"):
+        grids = sorted(path.name for path in (tmp_path / "run" / folder).iterdir())
+        assert grids == [f"step-{step:09d}.png" for step in steps]
+    model, state = Run.open(tmp_path / "run").load()
+    assert state.step == steps[-1]
+    expected = images.encode(images.grid(Inference(model, CPU).sample(64)))
+    assert (tmp_path / "run" / "samples" / grids[-1]).read_bytes() == expected
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_a_slow_run_shows_a_grid_early_and_is_otherwise_the_same(tmp_path, monkeypatch):
+    start(tmp_path / "fast").fit()
+    monkeypatch.setattr(trainer, "_FIRST_GRID_SECONDS", 1e-9)
+    start(tmp_path / "slow").fit()
+    assert_equal_runs(tmp_path / "fast", tmp_path / "slow")
+    more = {path.name for path in (tmp_path / "slow" / "samples").iterdir()} - {
+        path.name for path in (tmp_path / "fast" / "samples").iterdir()
+    }
+    assert more == {"step-000000001.png"}
 
 
 @pytest.mark.parametrize("stop_at", [7, 30, 33])
@@ -135,18 +171,108 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     assert_equal_runs(tmp_path / "whole", killed)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rae_serve.cli", "train", "flexae-digits", "--out", tmp_path / "run"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    wait_until(lambda: list((tmp_path / "run").glob("checkpoints/*.safetensors")), 60, "the first checkpoint")
-    process.send_signal(signal.SIGINT)
+def training(path: Path, *words: object) -> subprocess.Popen[str]:
+    """Start a training, and wait until it has saved its first checkpoint."""
+    command = [sys.executable, "-m", "rae_serve.cli", "train", "flexae-digits", "--out", path, *words]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: list(path.glob("checkpoints/*.safetensors")), 60, "the first checkpoint")
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+    process = training(tmp_path / "run")
+    process.send_signal(number)
+    if number == signal.SIGHUP:  # a terminal that closes sends it, and its shell may send it too
+        process.send_signal(number)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume" in out
     assert f"stopped at step {checkpoint.latest(tmp_path / 'run' / 'checkpoints').step:,}" in out
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started(tmp_path, monkeypatch):
+    running = start(tmp_path / "run")
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(running, "fit", lambda report: os.kill(os.getpid(), signal.SIGHUP))
+        progress.fit(running, Console(file=io.StringIO()))
+        assert not running._stopping
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+
+
+def test_only_one_training_has_a_run_and_a_crash_frees_it(tmp_path):
+    process = training(tmp_path / "run")
+    for words in (["--resume"], []):
+        command = [sys.executable, "-m", "rae_serve.cli", "train", "flexae-digits", "--out", tmp_path / "run", *words]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (second.returncode, second.stdout) == (2, "")
+        assert f"{tmp_path / 'run'} is in use by " in second.stderr
+        assert second.stderr.count("\n") == 1
+    assert process.poll() is None
+    Run.open(tmp_path / "run").load()  # an export reads what is saved
+    process.kill()
+    process.communicate(timeout=60)
+    with locked(tmp_path / "run"), pytest.raises(RunError, match="in use by another"), locked(tmp_path / "run"):
+        pass
+    with locked(tmp_path / "run"):
+        pass
+
+
+def test_a_lock_left_behind_does_not_make_a_folder_used(tmp_path):
+    with locked(tmp_path):
+        pass
+    start(tmp_path, "steps=1").fit()
+    assert Run.open(tmp_path).load()[1].step == 1
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then(tmp_path, monkeypatch):
+    running, shown = start(tmp_path / "run"), io.StringIO()
+    now = [1000.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with progress.ProgressLine(running, Console(file=shown)) as line:
+        for second in range(3600):  # a step a second
+            now[0] = 1000.0 + second
+            running.state.step = running.state.stage_step = second
+            line.report({"autoencoder/reconstruction": 0.5})
+    lines = shown.getvalue().splitlines()
+    steps = [int(re.search(r"autoencoder ([\d,]+)", text)[1].replace(",", "")) for text in lines]
+    assert steps[:2] == [30, 60]
+    assert 10 < len(steps) < 30
+    assert max(np.diff(steps)) == 300
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  100%  autoencoder 30  1\.0 steps/s  a/reconstruction 0\.5", lines[0])
+
+
+def test_a_reader_that_is_gone_does_not_end_a_training(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(progress, "_LINE_SECONDS", (0.0, 0.0))
+    running = start(tmp_path / "run")
+    progress.fit(running, Console(file=Gone()))
+    assert running.finished
+
+
+def test_a_run_is_resumed_and_evaluated_from_any_folder(tmp_path, monkeypatch, command, fails):
+    (tmp_path / "here" / "sub").mkdir(parents=True)
+    np.save(tmp_path / "here" / "mine.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
+    monkeypatch.chdir(tmp_path / "here")
+    words = ["train", "flexae-digits", "--steps", 2, *(word for key in TINY for word in ("--set", key))]
+    assert command(*words, "--data", "mine.npy", "--out", "run")[0] == 0
+    monkeypatch.chdir(tmp_path / "here" / "sub")
+    assert Run.open(Path("../run")).data() == str(tmp_path / "here" / "mine.npy")
+    assert command(*words, "--out", "../run", "--resume")[0] == 0
+    (tmp_path / "here" / "mine.npy").rename(tmp_path / "moved.npy")
+    problem = (
+        f"../run was trained on '{tmp_path / 'here' / 'mine.npy'}', which is not there; give its place by --data"
+    )
+    fails([*words, "--out", "../run", "--resume"], problem)
+    fails(["evaluate", "../run"], problem)
+    assert command(*words, "--out", "../run", "--resume", "--data", tmp_path / "moved.npy")[0] == 0
+    assert command("export", "../run", "--out", "bundle")[0] == 0
+    assert str(tmp_path) not in Path("bundle/manifest.json").read_text()
 
 
 def test_divergence_stops_with_step_term_and_checkpoint(tmp_path):

@@ -41,7 +41,7 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
 def build(variant: str) -> Autoencoder:
     """Return a fresh model."""
     model, settings = VARIANTS[variant]
-    return recipes.model_class(model)(SHAPE, **SMALL[model] | settings)
+    return recipes.check({"name": variant, "model": model, "steps": 1, **SMALL[model], **settings}).build(SHAPE)
 
 
 def batches(seed: int = 0) -> Iterator[Tensor]:

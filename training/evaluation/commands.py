@@ -69,12 +69,15 @@ def evaluate(
 
     Raises:
         InvalidInput: One of the arguments cannot be used.
+        RaeServeError: The folder holds something else than an earlier evaluation, or cannot be written.
     """
     chosen = _chosen_metrics(metrics)
     if count < MIN_IMAGES:
         raise InvalidInput("n", f"must be at least {MIN_IMAGES}, not {count}")
     where = torch_device(device)
     model = subject.load(path, where)
+    folder = out or Path("evaluations") / model.name
+    files.check_new_folder(folder, mark=FIGURES, used="fill")
     extractor = load_extractor(network, where, weights)
     images = held_out.load(model, source)
     for part, what in ((images.held_out, "held out of"), (images.train, "for training in")):
@@ -93,11 +96,10 @@ def evaluate(
         "verdict": {"grade": grade, "summary": sentence, "findings": [finding._asdict() for finding in findings]},
         "figures": _finite(figures),
     }
-    folder = out or Path("evaluations") / model.name
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write(folder / FIGURES, (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode())
     page = html(document, findings, gallery(data, neighbours, model, seed, images.split))
-    files.write(folder / REPORT, page.encode())
+    with files.new_folder(folder, mark=FIGURES, used="fill") as draft:
+        (draft / FIGURES).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (draft / REPORT).write_text(page, encoding="utf-8")
     print(f"{sentence}\n{folder / REPORT}, {folder / FIGURES}")
 
 

@@ -48,7 +48,7 @@ def load(subject: Subject, source: str | None) -> Images:
             split while its held-out images cannot be told from the training images.
     """
     data_name = subject.training.data
-    source = source or subject.source or data_name
+    source = source or subject.default_source()
     shape = subject.preprocessing.model_dump()
     everything = dataset.load(source, data_name, shape=shape)
     if len(everything.train) < subject.training.images:

@@ -32,7 +32,7 @@ class Subject:
         name: The name of the folder.
         facts: What identifies the model in `evaluation.json`.
         training: The training that made the weights.
-        source: The data set of the training as `--data` named it; None for a bundle.
+        default_source: Returns the data set of the training as `--data` names it.
         preprocessing: How pictures become images of the model.
         trained_dim: The latent dimension of the training, before pruning.
         encode: Encodes images, uint8 [N, H, W, C], to latents [N, m].
@@ -43,7 +43,7 @@ class Subject:
     name: str
     facts: dict[str, Any]
     training: Training
-    source: str | None
+    default_source: Callable[[], str]
     preprocessing: Preprocessing
     trained_dim: int
     encode: Callable[[Pixels], Latents]
@@ -66,7 +66,7 @@ def of_bundle(bundle: Bundle, device: Device) -> Subject:
             "runs_on": f"ONNX Runtime, {engine.device}",
         },
         training=manifest.training,
-        source=None,
+        default_source=lambda: manifest.training.data,
         preprocessing=manifest.image,
         trained_dim=manifest.latent.trained_dim,
         encode=engine.encode,
@@ -97,7 +97,7 @@ def of_run(run: Run, device: torch.device, path: Path | None = None) -> Subject:
             "runs_on": f"torch, {device.type}",
         },
         training=Training(**training),
-        source=run.source,
+        default_source=run.image_source,
         preprocessing=run.data.preprocessing,
         trained_dim=inference.model.prior.latent_dim,
         encode=inference.encode,

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rae_serve import bundle, noise, parity
+from rae_serve import bundle, files, noise, parity
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
-from rae_serve.errors import RunError
-from rae_serve.manifest import SCHEMA_VERSION, Parity
+from rae_serve.errors import RaeServeError, RunError
+from rae_serve.manifest import MANIFEST, SCHEMA_VERSION, Parity
 from training.autoencoder import Autoencoder, Exportable
 from training.export import graphs
 from training.export.graphs import DecoderGraph, EncoderGraph, GeneratorGraph, PriorGraph
@@ -30,8 +30,10 @@ _GOLDEN_ROWS: Final = 64
 _CPU: Final = torch.device("cpu")
 
 
-def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best: bool = False) -> Bundle:
-    """Write the bundle of a run to a new folder.
+def export(
+    run: Run, out: Path, *, fused: bool = False, prune: bool = True, best: bool = False, overwrite: bool = False
+) -> Bundle:
+    """Write the bundle of a run.
 
     Args:
         run: The run.
@@ -39,11 +41,16 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
         fused: Whether to add generator.onnx, prior and decoder in one graph.
         prune: Whether to leave out the latent dimensions that a mask has closed.
         best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
+        overwrite: Whether to replace a bundle that is at `out` already.
 
     Raises:
         RunError: The checkpoint's prior is not fitted yet.
+        RaeServeError: `out` is in use or cannot be written.
         BundleError: The results of a graph differ from torch's by more than rounding explains.
     """
+    if not overwrite and (out / MANIFEST).exists():
+        raise RaeServeError(f"{out} holds a bundle; --overwrite replaces it")
+    files.check_new_folder(out, mark=MANIFEST, used="swap")
     trained, state = run.load(best=best)
     if not trained.prior.fitted:
         raise RunError(_unfitted(run, best))
@@ -81,7 +88,7 @@ def export(run: Run, out: Path, *, fused: bool = False, prune: bool = True, best
     contents[bundle.GOLDEN] = _npz(golden)
     cost = _pruning_cost(trained, model, images) if len(exportable.active) < latents.shape[1] else None
     measured = _measure(facts, contents).model_copy(update={"pruning_grey_levels": cost})
-    return bundle.write(out, facts | {"parity": measured}, contents)
+    return bundle.write(out, facts | {"parity": measured}, contents, overwrite=overwrite)
 
 
 def _unfitted(run: Run, best: bool) -> str:

@@ -8,10 +8,11 @@ from typing import Final
 
 from rich.console import Console
 
+from rae_serve import files
 from rae_serve.errors import InvalidInput
 from training.machine import torch_device
 from training.progress import resumable
-from training.studies.study import Study
+from training.studies.study import RUNS, Study
 
 STUDIES: Final = (
     "priors-2d",
@@ -35,9 +36,11 @@ def study(name: str, source: str | None, out: Path, quick: bool, device: str) ->
 
     Raises:
         InvalidInput: There is no study of this name, or the data set cannot be used.
+        RaeServeError: The folder holds something else than a study, or cannot be written.
     """
     if name not in STUDIES:
         raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
+    files.check_new_folder(out, mark=RUNS, used="fill")
     module = importlib.import_module(f"training.studies.{name.replace('-', '_')}")
     with resumable():
         module.run(Study(out, source, quick, torch_device(device), Console(stderr=True)))

@@ -22,9 +22,10 @@ from training.data.dataset import Dataset, test_images
 from training.evaluation.report.pictures import png
 from training.progress import fit
 from training.recipe import Recipe
-from training.runs import RECORD, Run, load_data
+from training.runs import RECORD, Run, load_data, locked
 from training.trainer import Interrupted, Trainer
 
+RUNS: Final = "runs"  # in the folder of a study: the runs that it trained
 _PAGES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
     autoescape=False,  # the pages are Markdown
@@ -74,22 +75,24 @@ class Study:
 
         Raises:
             InvalidInput: The folder holds a run of another recipe or of other images.
+        RunError: Another process trains the run.
             KeyboardInterrupt: The training was interrupted; its state is saved.
         """
-        path = self.out / "runs" / name
+        path = self.out / RUNS / name
         trainer = Trainer(recipe, dataset, path, self.device)
         if (path / RECORD).exists():
             run = Run.open(path)
             run.require_same(recipe, dataset)
-            trainer.resume()
         else:
             run = Run.create(path, recipe, dataset, self.source or recipe.data)
-        if not trainer.finished:
-            self.console.print(f"training {name}")
-            try:
-                fit(trainer, self.console)
-            except Interrupted:
-                raise KeyboardInterrupt from None
+        with locked(path):
+            trainer.resume()
+            if not trainer.finished:
+                self.console.print(f"training {name}")
+                try:
+                    fit(trainer, self.console)
+                except Interrupted:
+                    raise KeyboardInterrupt from None
         return run
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

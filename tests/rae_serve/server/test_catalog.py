@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
 from rae_serve.errors import NotFound
-from rae_serve.server import logs
+from rae_serve.server import logs, metrics
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.middleware import RequestMiddleware
@@ -329,3 +329,40 @@ def test_a_folder_with_any_other_name_is_served(folder, name):
     assert listed["name"] == name
     assert client.get(f"/v1/models/{quote(name, safe='')}/images/1/2.png").status_code == 200
     catalog.close()
+
+
+def test_an_overwritten_bundle_is_swapped_once_and_never_seen_in_part(folder, bundle):
+    contents = {name: (bundle.path / name).read_bytes() for name in bundle.manifest.files}
+    facts = bundle.manifest.model_dump(exclude={"files", "digest"})
+    quick = Catalog(Settings(bundles=str(folder), device="cpu", reload_seconds=0.02))
+    quick.load()
+    quick.watch()
+    taken, refused = (metrics.RELOADS.labels(outcome)._value for outcome in ("taken", "refused"))
+    before = taken.get(), refused.get()
+    for k in range(10):
+        bundles.write(folder / "one", facts | {"licence": f"number {k}"}, contents, overwrite=True)
+        wait_until(lambda k=k: quick.engine("one").manifest.licence == f"number {k}", 20, "the bundle is replaced")
+    quick.close()
+    assert (taken.get() - before[0], refused.get() - before[1]) == (10, 0)
+    assert sorted(path.name for path in folder.iterdir()) == ["default.txt", "one"]
+
+
+def test_a_folder_that_changes_while_it_is_read_is_read_again(catalog, folder, caplog, monkeypatch):
+    load, good = Bundle.load, catalog.engine("one")
+    decoder = folder / "one" / "decoder.onnx"
+    whole = decoder.read_bytes()
+    decoder.write_bytes(whole[:-1])
+
+    def mended_too_late(path: Path) -> Bundle:
+        monkeypatch.undo()
+        try:
+            return load(path)
+        finally:
+            decoder.write_bytes(whole)
+
+    monkeypatch.setattr(Bundle, "load", mended_too_late)
+    catalog.refresh()
+    assert catalog.engine("one") is good
+    assert "refused" not in caplog.text
+    catalog.refresh()
+    assert catalog.engine("one") is not good

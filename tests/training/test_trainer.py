@@ -262,7 +262,7 @@ def test_a_run_is_resumed_and_evaluated_from_any_folder(tmp_path, monkeypatch, c
     words = ["train", "flexae-digits", "--steps", 2, *(word for key in TINY for word in ("--set", key))]
     assert command(*words, "--data", "mine.npy", "--out", "run")[0] == 0
     monkeypatch.chdir(tmp_path / "here" / "sub")
-    assert Run.open(Path("../run")).data() == str(tmp_path / "here" / "mine.npy")
+    assert Run.open(Path("../run")).image_source() == str(tmp_path / "here" / "mine.npy")
     assert command(*words, "--out", "../run", "--resume")[0] == 0
     (tmp_path / "here" / "mine.npy").rename(tmp_path / "moved.npy")
     problem = (

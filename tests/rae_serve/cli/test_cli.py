@@ -96,20 +96,27 @@ def test_a_damaged_bundle_is_named(fails, bundle, tmp_path):
         fails(words, "decoder.onnx is damaged")
 
 
-def test_training_without_torch_says_how_to_install_it(fails, monkeypatch):
+@pytest.fixture
+def without_torch(monkeypatch):
+    """Hide the packages of the extra `train`, and let the test import `training` afresh."""
+    imported = {name: module for name, module in sys.modules.items() if name.split(".")[0] == "training"}
+    for name in ("filelock", "jinja2", "onnx", "safetensors", "scipy", "sklearn", "torch", "torchvision"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in imported:
+        del sys.modules[name]
+    yield
     for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "torch", None)
+        del sys.modules[name]
+    sys.modules.update(imported)
+
+
+def test_training_without_torch_says_how_to_install_it(fails, monkeypatch, without_torch):
     monkeypatch.setattr(extras, "_origin", dict)  # installed from an index
     for words in (["train", "flexae-digits"], ["export", "run"], ["evaluate", "run"], ["study", "x", "--out", "y"]):
         fails(words, "this needs torch, which is not installed", "pip install 'rae-serve[train]'")
 
 
-def test_recipes_need_no_torch(command, monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "training"]:
-        monkeypatch.delitem(sys.modules, name)
-    for name in ("torch", "torchvision", "sklearn", "scipy"):
-        monkeypatch.setitem(sys.modules, name, None)
+def test_recipes_need_no_torch(command, monkeypatch, without_torch):
     monkeypatch.setenv("COLUMNS", "300")
     listed = command("recipes")[1].splitlines()
     assert {line.split()[0] for line in listed[1:]} == {path.stem for path in (ROOT / "training/recipes").iterdir()}

@@ -95,7 +95,5 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         # os.path and not pathlib, whose functions raise where a link leads to a forbidden place.
         if os.path.isdir(path):
             yield from _walk(path, above | {here})
-        elif os.path.isfile(path) or not os.path.exists(
-            path
-        ):  # neither a device nor a pipe, whose reading may never end
-            yield path
+        elif os.path.isfile(path) or not os.path.exists(path):
+            yield path  # but no device or pipe, whose reading may never end

@@ -41,6 +41,17 @@ def start(path: Path, *overrides: str) -> Trainer:
     return made
 
 
+def fit_until(trainer: Trainer, step: int) -> None:
+    """Train, and stop after a step that is not the last."""
+
+    def stop(_: object) -> None:
+        if trainer.state.step == step:
+            trainer.stop()
+
+    with pytest.raises(Interrupted):
+        trainer.fit(stop)
+
+
 def final_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     files = sorted((path / "checkpoints").glob("*.safetensors"))
     return load_file(files[-1]), (path / "metrics.jsonl").read_text()
@@ -103,13 +114,7 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, stop_
     overrides += ("horizontal_flip=true",)
     start(tmp_path / "whole", *overrides).fit()
     stopped = start(tmp_path / "stopped", *overrides)
-
-    def stop(_: object) -> None:
-        if stopped.state.step == stop_at:
-            stopped.stop()
-
-    with pytest.raises(Interrupted):
-        stopped.fit(stop)
+    fit_until(stopped, stop_at)
     resumed = Trainer(stopped.recipe, stopped.dataset, stopped.run, CPU)
     resumed.resume()
     assert resumed.state.step == stop_at

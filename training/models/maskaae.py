@@ -63,6 +63,7 @@ class MaskAAE(Autoencoder):
 
     encoder: nn.Sequential
     decoder: nn.Sequential
+    prior: StandardNormal
 
     def __init__(
         self,

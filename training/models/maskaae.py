@@ -215,7 +215,7 @@ class MaskAAE(Autoencoder):
         Raises:
             RunError: No dimension is active.
         """
-        if not prune or not self.masked:
+        if not prune or not self.masked or self.posthoc:  # a posthoc prior was fitted to all dimensions
             return Exportable(self, list(range(len(self.depth))), self.mask.tolist())
         active = self.active
         if not active:

@@ -92,11 +92,11 @@ def fit(
     run = Run.open(path)
     target = out or path.with_name(f"{path.resolve().name}-{prior}")
     chosen = torch_device(device)
+    if not resume:
+        check_new(target)
     trained, state = run.load(best=best)
     if not best and run.origin is None and state.facts["stage"] == 0:
         raise RunError(f"{path} is not finished; go on with `rae-serve train … --resume`, or take --best")
-    if not resume:
-        check_new(target)
     dataset = load_data(run.recipe, source or run.image_source())
     run.require_same(run.recipe, dataset)
     mean = torch.from_numpy(Inference(trained, torch.device("cpu")).encode(run.reference()).mean(axis=0))

@@ -63,7 +63,8 @@ def refine(run: Run, latents: Latents, keys: dict[str, Any], updates: int) -> Fl
         pairs = zip(model.generator.generator_parameters(), trained.generator.generator_parameters(), strict=True)
         for parameter, value in pairs:
             parameter.copy_(value)
-    model.prior.start(torch.from_numpy(latents))
+    rows = torch.from_numpy(latents)
+    model.prior.start(rows, rows[:1])
     optimizers = model.train().prior.optimizers()
     batches = Batches(latents, np.arange(len(latents)), recipe.prior_batch_size, 0, CPU)
     for step in range(updates):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from training.optimizers import Update
-from training.priors.base import Prior
+from training.priors.base import Prior, Report, ignore
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,14 @@ class Exportable:
         model: The model, which may have fewer latent dimensions than it was trained with.
         active: The trained dimensions that the model keeps, in their order.
         mask: α of every trained dimension, from 0 to 1; None for a system without a mask.
+        system: The name of the model's file in `training/models`, and the keyword arguments of its constructor, if
+            they are not those of the trained model.
     """
 
     model: Autoencoder
     active: list[int]
     mask: list[float] | None = None
+    system: tuple[str, dict[str, Any]] | None = None
 
 
 class Autoencoder(nn.Module):
@@ -39,6 +42,10 @@ class Autoencoder(nn.Module):
     output of the encoder, such as means and log-variances; when the auto-encoder is finished, it is computed once for
     all training images. `latents` turns rows into the latents that a prior must match, and may draw them at random.
     In a deterministic model, all three return the encoder's output.
+
+    Attributes:
+        prior: The model's own prior; None if the system has none.
+        posthoc: A prior that is fitted to the finished auto-encoder, in place of its own; None for none.
     """
 
     # The training has diverged if a term of a loss is not below this.
@@ -46,7 +53,20 @@ class Autoencoder(nn.Module):
 
     encoder: nn.Module
     decoder: nn.Module
-    prior: Prior
+    prior: Prior | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Not class attributes: those would hide a registered module.
+        self.prior = None
+        self.posthoc: Prior | None = None
+
+    @property
+    def sampler(self) -> Prior:
+        """The prior that samples come from."""
+        prior = self.posthoc or self.prior
+        assert prior is not None  # Recipe.build sees to it
+        return prior
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return a fresh optimiser for each name that `updates` yields."""
@@ -67,13 +87,19 @@ class Autoencoder(nn.Module):
     def finish(self, batches: Iterator[Tensor]) -> None:
         """Complete the training of the auto-encoder, once, in evaluation mode."""
 
-    def start_prior(self, rows: Tensor) -> None:
-        """Prepare the prior for the finished auto-encoder, given the rows of all training images."""
-        self.prior.start(self.latents(rows))
+    def start_prior(self, rows: Tensor, held_out: Tensor, report: Report = ignore) -> None:
+        """Prepare the sampler for the finished auto-encoder.
+
+        Args:
+            rows: Rows of the training images, [N, D].
+            held_out: Rows of other images, [M, D].
+            report: Called with figures after each part of a long fit.
+        """
+        self.sampler.start(self.latents(rows), self.latents(held_out), report)
 
     def prior_updates(self, rows: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        """Yield the updates of one further step of the prior alone, on batches of rows of the finished encoder."""
-        return self.prior.updates(map(self.latents, rows), progress)
+        """Yield the updates of one further step of the sampler alone, on batches of rows of the finished encoder."""
+        return self.sampler.updates(map(self.latents, rows), progress)
 
     def rate(self, optimizer: str, progress: float) -> float:
         """Return a factor on an optimiser's learning rate, for models that have their own schedule."""
@@ -90,7 +116,7 @@ class Autoencoder(nn.Module):
             mean: Mean latent [m] of the training images.
             prune: Whether to leave out the dimensions that a mask has closed.
         """
-        return Exportable(self, list(range(self.prior.latent_dim)))
+        return Exportable(self, list(range(self.sampler.latent_dim)))
 
     def rows(self, x: Tensor) -> Tensor:
         """Return the encoder's raw output, one row per image. In training mode, batch norm records statistics."""

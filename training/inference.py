@@ -53,8 +53,8 @@ class Inference:
 
     def latents(self, count: int, seed: int) -> Latents:
         """Return the prior's latents of rows 0 … count − 1 of a seed."""
-        rows = noise.normals(seed, 0, count, self.model.prior.noise_dim)
-        return self._in_pieces(self.model.prior, rows, _ENCODED)
+        rows = noise.normals(seed, 0, count, self.model.sampler.noise_dim)
+        return self._in_pieces(self.model.sampler, rows, _ENCODED)
 
     def sample(self, count: int, seed: int = 0) -> Pixels:
         """Return images, uint8 [count, H, W, C]: rows 0 … count − 1 of a seed."""

@@ -1,6 +1,6 @@
-"""The keys that a model adds to its recipe: the keyword arguments of its constructor.
+"""The keys that a model or a posthoc prior adds to its recipe: the keyword arguments of its constructor.
 
-They are read from the model's source, which is not imported: so recipes can be listed and checked without torch.
+They are read from its source, which is not imported: so recipes can be listed and checked without torch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from docstring_parser import DocstringStyle, parse
 from rae_serve.errors import InvalidInput
 
 MODELS: Final = Path(__file__).parent / "models"
+PRIORS: Final = Path(__file__).parent / "priors"
 _PACKAGE: Final = f"{__package__}.models."
 # The packages from which the annotations and defaults of a constructor may come.
 _IMPORTED: Final = ("pydantic", "typing")
 
 
-class ModelClass(NamedTuple):
-    """A model's class, as its source describes it.
+class Source(NamedTuple):
+    """A class of a model or of a prior, as its source describes it.
 
     Attributes:
         name: The name of the class.
@@ -41,7 +42,7 @@ def names() -> list[str]:
 
 
 @lru_cache
-def model_class(model: str) -> ModelClass:
+def model_class(model: str) -> Source:
     """Return the one class of a model's file. Raise InvalidInput if the file does not have exactly one."""
     tree = ast.parse((MODELS / f"{model}.py").read_text(encoding="utf-8"))
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
@@ -59,10 +60,45 @@ def model_class(model: str) -> ModelClass:
             for base in bases & models.keys():
                 inherited = model_class(models[base])
                 keys, meanings = inherited.keys | keys, inherited.meanings | meanings
-            classes.append(ModelClass(node.name, keys | _keywords(node, tree), meanings))
+            classes.append(Source(node.name, keys | _keywords(node, tree), meanings))
     if len(classes) != 1:
         raise InvalidInput("model", f"{MODELS / model}.py must hold one Autoencoder, not {len(classes)}")
     return classes[0]
+
+
+@lru_cache
+def posthoc_names() -> list[str]:
+    """Return the names of the priors that can be fitted on any auto-encoder."""
+    return sorted(path.stem.replace("_", "-") for path in PRIORS.glob("*.py") if _posthoc_class(path.stem))
+
+
+def posthoc_class(name: str) -> Source:
+    """Return the class of one of `posthoc_names`."""
+    found = _posthoc_class(posthoc_module(name))
+    assert found
+    return found
+
+
+def posthoc_module(name: str) -> str:
+    """Return the name of a posthoc prior's module in `training/priors`."""
+    return name.replace("-", "_")
+
+
+@lru_cache
+def _posthoc_class(module: str) -> Source | None:
+    """Return the class of a prior's file whose constructor takes `latent_dim` and keyword arguments, if there is one."""
+    tree = ast.parse((PRIORS / f"{module}.py").read_text(encoding="utf-8"))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            keys = _keywords(node, tree)
+            constructor = _constructor(node)
+            if (
+                keys
+                and constructor
+                and [argument.arg for argument in constructor.args.args] == ["self", "latent_dim"]
+            ):
+                return Source(node.name, keys, explained(ast.get_docstring(node)))
+    return None
 
 
 def explained(docstring: str | None) -> dict[str, str]:
@@ -73,10 +109,8 @@ def explained(docstring: str | None) -> dict[str, str]:
 
 def _keywords(node: ast.ClassDef, tree: ast.Module) -> dict[str, Any]:
     """Return the annotation and the default of each keyword argument of a class's own constructor."""
-    for method in node.body:
-        if isinstance(method, ast.FunctionDef) and method.name == "__init__":
-            break
-    else:
+    method = _constructor(node)
+    if method is None:
         return {}
     # A function with the keyword arguments alone, after the imports and the constants that they name.
     arguments = ast.arguments([], [], None, method.args.kwonlyargs, method.args.kw_defaults, None, [])
@@ -94,3 +128,9 @@ def _keywords(node: ast.ClassDef, tree: ast.Module) -> dict[str, Any]:
     exec(compile(part, node.name, "exec", dont_inherit=True), namespace)
     parameters = inspect.signature(namespace["constructor"]).parameters
     return {name: (parameter.annotation, parameter.default) for name, parameter in parameters.items()}
+
+
+def _constructor(node: ast.ClassDef) -> ast.FunctionDef | None:
+    """Return a class's own constructor."""
+    methods = (part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__")
+    return next(methods, None)

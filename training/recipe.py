@@ -1,8 +1,9 @@
 """Recipes: what to train, on what, for how long. TOML files under `recipes/`, checked before anything runs.
 
-A recipe is flat. Its keys are the fields of `Recipe` and the keyword arguments of its model's constructor. A key that
-is unknown, or whose value does not fit, is an InvalidInput that names the key. Every key is explained where it is
-defined: in the docstring of `Recipe` or of its model's class. Only `Recipe.build` needs torch.
+A recipe is flat. Its keys are the fields of `Recipe`, the keyword arguments of its model's constructor, and, with
+`posthoc_` before them, those of its posthoc prior. A key that is unknown, or whose value does not fit, is an
+InvalidInput that names the key. Every key is explained where it is defined: in the docstring of `Recipe`, of its
+model's class or of its prior's class. Only `Recipe.build` needs torch.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # these need torch
     from training.networks import ImageShape
 
 FOLDER: Final = Path(__file__).parent / "recipes"
+_POSTHOC: Final = "posthoc_"  # what the keys of the posthoc prior begin with
 
 
 class Recipe(BaseModel):
@@ -60,6 +62,8 @@ class Recipe(BaseModel):
         resize: Pillow's filter for resizing pictures; bicubic unless given.
         background: Grey level behind transparent parts of pictures; 255, white, unless given.
         horizontal_flip: Whether half of the images are shown mirrored: for photographs, not for letters or digits.
+        posthoc: A prior that is fitted to the latents when the auto-encoder is finished, and takes the place of the
+            model's own prior: a file of training/priors/. Its own keys begin with posthoc_.
         prior_steps: Further steps of the prior alone, after the joint training, on latents computed once.
         prior_batch_size: Latents in a batch of those steps.
         prior_share: Fraction of `minutes` for the further steps of the prior, if there are any.
@@ -68,7 +72,8 @@ class Recipe(BaseModel):
         log_every: Steps between two lines of metrics.
         sample_every: Steps between two grids of images and measurements of the held-out error. There is also a grid
             after a minute, and one at the end of each stage.
-        parameters: All keyword arguments of the model's constructor.
+        parameters: All keyword arguments of the model's constructor, and, with `posthoc_` before them, of the posthoc
+            prior's.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -89,6 +94,7 @@ class Recipe(BaseModel):
     resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = None
     background: Annotated[int, Field(ge=0, le=255)] | None = None
     horizontal_flip: bool = False
+    posthoc: str | None = None
     prior_steps: NonNegativeInt = 0
     prior_batch_size: Annotated[int, Field(ge=2)] = 256
     prior_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
@@ -105,10 +111,25 @@ class Recipe(BaseModel):
         return {name: value for name, value in fields.items() if value is not None}
 
     def build(self, image_shape: ImageShape) -> Autoencoder:
-        """Return the model with fresh weights for images of shape [C, H, W]."""
+        """Return the model with fresh weights for images of shape [C, H, W].
+
+        Raises:
+            InvalidInput: The model has no prior of its own, and the recipe names none.
+        """
+        from training.priors.wrappers import Whitened
+
         module = importlib.import_module(f"training.models.{self.model}")
-        model: type[Autoencoder] = getattr(module, keys.model_class(self.model).name)
-        return model(image_shape, **self.parameters)
+        own = {key: value for key, value in self.parameters.items() if not key.startswith(_POSTHOC)}
+        model: Autoencoder = getattr(module, keys.model_class(self.model).name)(image_shape, **own)
+        if self.posthoc:
+            module = importlib.import_module(f"training.priors.{keys.posthoc_module(self.posthoc)}")
+            prior = getattr(module, keys.posthoc_class(self.posthoc).name)
+            settings = {key: self.parameters[f"{_POSTHOC}{key}"] for key in keys.posthoc_class(self.posthoc).keys}
+            model.posthoc = Whitened(prior(own["latent_dim"], **settings))
+        elif model.prior is None:
+            known = ", ".join(keys.posthoc_names())
+            raise InvalidInput("posthoc", f"must be given: {self.model} has no prior of its own; there are {known}")
+        return model
 
 
 class Key(NamedTuple):
@@ -151,6 +172,8 @@ def flat(recipe: Recipe) -> dict[str, Any]:
 def explain(recipe: Recipe) -> list[Key]:
     """Return every key of a recipe with its value and its meaning."""
     meanings = keys.explained(inspect.getdoc(Recipe)) | keys.model_class(recipe.model).meanings
+    if recipe.posthoc:
+        meanings |= {f"{_POSTHOC}{key}": text for key, text in keys.posthoc_class(recipe.posthoc).meanings.items()}
     return [Key(name, value, meanings[name]) for name, value in flat(recipe).items()]
 
 
@@ -159,7 +182,14 @@ def check(document: dict[str, Any]) -> Recipe:
     model = str(document.get("model", ""))
     if model not in keys.names():
         raise InvalidInput("model", f"there is no {model!r}{_did_you_mean(model, keys.names())}")
-    schema = create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **keys.model_class(model).keys)
+    fields, posthoc = keys.model_class(model).keys, document.get("posthoc")
+    if posthoc is not None:
+        if posthoc not in keys.posthoc_names():
+            raise InvalidInput(
+                "posthoc", f"there is no {posthoc!r}{_did_you_mean(str(posthoc), keys.posthoc_names())}"
+            )
+        fields = fields | {f"{_POSTHOC}{key}": field for key, field in keys.posthoc_class(posthoc).keys.items()}
+    schema = create_model(model, __config__=ConfigDict(extra="forbid", strict=True), **fields)
     known = [key for key in Recipe.model_fields if key != "parameters"]
     for key in document:
         if key not in known and key not in schema.model_fields:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import torch
 
 from training.autoencoder import Autoencoder
-from training.data.batches import Batches, Rows
+from training.data.batches import Batches, Index, Rows
 from training.data.dataset import Dataset
 from training.inference import Inference
 from training.optimizers import Update
+from training.priors.base import Report
 from training.recipe import Recipe
+
+_CHOOSING: Final = 10  # of so many training images, one is held out to choose by, if no others are held out
 
 
 class Stage:
@@ -63,8 +67,8 @@ class Stage:
         """Return a factor on every learning rate."""
         return 1.0
 
-    def begin(self) -> None:
-        """Prepare the model for the stage."""
+    def begin(self, report: Report) -> None:
+        """Prepare the model for the stage; call `report` with figures after each part of a long preparation."""
 
     def end(self) -> None:
         """Complete what the stage has trained."""
@@ -99,18 +103,31 @@ class JointStage(Stage):
 
 
 class PriorStage(Stage):
-    """The prior is fitted to the finished encoder's rows of all training images, and may take further steps."""
+    """The sampler is fitted to the finished encoder's rows of all training images, and may take further steps.
+
+    What the sampler chooses by, such as a number of components, is the encoder's rows of the held-out images. If the
+    recipe holds none out, it is every tenth training image, and the sampler is fitted to the others.
+    """
 
     name = "prior"
 
     @cached_property
     def rows(self) -> Rows:
-        """The encoder's rows of the training images; of mirrored ones too, where the recipe mirrors images."""
-        images, train = self.dataset.images, self.dataset.train
-        inference = Inference(self.model, self.device)
-        rows = inference.rows(images, train)
+        """The encoder's rows to fit to: of the training images, and of mirrored ones where the recipe mirrors them."""
+        train = self.dataset.train
+        return self._rows(train if len(self.dataset.validation) else np.delete(train, np.s_[::_CHOOSING]))
+
+    @cached_property
+    def held_out(self) -> Rows:
+        """The encoder's rows to choose by."""
+        validation = self.dataset.validation
+        return self._rows(validation if len(validation) else self.dataset.train[::_CHOOSING])
+
+    def _rows(self, index: Index) -> Rows:
+        images, inference = self.dataset.images, Inference(self.model, self.device)
+        rows = inference.rows(images, index)
         if self.recipe.horizontal_flip:
-            rows = np.concatenate([rows, inference.rows(images[:, :, ::-1], train)])
+            rows = np.concatenate([rows, inference.rows(images[:, :, ::-1], index)])
         return rows
 
     @cached_property
@@ -121,15 +138,28 @@ class PriorStage(Stage):
     def updates(self, progress: float) -> Iterator[Update]:
         return self.model.prior_updates(self.batches, progress)
 
-    def begin(self) -> None:
+    def begin(self, report: Report) -> None:
         self.model.eval()
-        self.model.start_prior(torch.from_numpy(self.rows).to(self.device))
+        rows, held_out = (torch.from_numpy(rows).to(self.device) for rows in (self.rows, self.held_out))
+        self.model.start_prior(rows, held_out, report)
+
+    def end(self) -> None:
+        self.model.eval()
+        self.model.sampler.finish()
 
 
-def stages(recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device) -> list[Stage]:
-    """Return the stages of a run: the prior's own stage only if it takes further steps or the prior needs a fit."""
+def stages(
+    recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device, *, finished: bool
+) -> list[Stage]:
+    """Return the stages of a run.
+
+    The prior has a stage of its own if it takes further steps, is fitted to the finished auto-encoder, or if the
+    auto-encoder is finished from the start. Then there is no other stage.
+    """
+    if finished:
+        return [PriorStage(recipe, model, dataset, device, recipe.prior_steps, 1.0)]
     share = recipe.prior_share if recipe.prior_steps else 0.0
     found: list[Stage] = [JointStage(recipe, model, dataset, device, recipe.steps, 1.0 - share)]
-    if recipe.prior_steps or not model.prior.fitted:
+    if recipe.prior_steps or model.posthoc or not model.sampler.fitted:
         found.append(PriorStage(recipe, model, dataset, device, recipe.prior_steps, share))
     return found

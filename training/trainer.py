@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -22,8 +22,9 @@ from training.inference import Inference
 from training.journal import Journal
 from training.machine import freed_memory_kept
 from training.optimizers import descend, set_rates
+from training.priors.base import Report, ignore
 from training.recipe import Recipe
-from training.stages import Stage, stages
+from training.stages import JointStage, Stage, stages
 
 _SAVING_SHARE: Final = 0.01  # the most of the time that may go into checkpoints
 _SAVING_SECONDS: Final = 5.0  # the least time between two checkpoints
@@ -45,16 +46,18 @@ class State:
     Attributes:
         step: Steps of all stages.
         stage: Index of the current stage; the number of stages when the run is finished.
+        begun: Whether the current stage has begun.
         stage_step: Steps of the current stage.
         stage_seconds: Time spent in steps of the current stage.
         drawn: Batches drawn in the current stage.
         latest_error: The last error on held-out images, if there is one.
-        least_error: The least such error of the first stage.
+        least_error: The least such error of the joint training.
         journal_bytes: Length of the file of metrics.
     """
 
     step: int = 0
     stage: int = 0
+    begun: bool = False
     stage_step: int = 0
     stage_seconds: float = 0.0
     drawn: int = 0
@@ -75,12 +78,15 @@ class Trainer:
         dataset: The images.
         run: The run's folder.
         device: Where to train.
+        finished: Whether the auto-encoder is a finished one, which `adopt` takes over; only a prior is then fitted.
 
     Raises:
-        InvalidInput: The recipe asks for further steps of a prior that has none.
+        InvalidInput: The recipe asks for further steps of a prior that has none, or for none of one that needs them.
     """
 
-    def __init__(self, recipe: Recipe, dataset: Dataset, run: Path, device: torch.device) -> None:
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, run: Path, device: torch.device, *, finished: bool = False
+    ) -> None:
         self.recipe = recipe
         self.dataset = dataset
         self.run = run
@@ -88,13 +94,17 @@ class Trainer:
         height, width, channels = dataset.preprocessing.shape
         # Channels last: an update on 64 × 64 images then takes three quarters of the time on a CPU.
         self.model = recipe.build((channels, height, width)).to(device).to(memory_format=torch.channels_last)
-        further = self.model.prior.optimizers()
+        further = self.model.sampler.optimizers()
         if recipe.prior_steps and not further:
             raise InvalidInput("prior_steps", f"must be 0: the prior of {recipe.model} takes no further steps")
+        if recipe.posthoc and further and not recipe.prior_steps:
+            raise InvalidInput(
+                "prior_steps", f"must be above 0: the prior {recipe.posthoc} is trained in these steps"
+            )
         self.optimizers = {**self.model.optimizers(), **further}
         self._base_rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
         self.inference = Inference(self.model, device)
-        self.stages = stages(recipe, self.model, dataset, device)
+        self.stages = stages(recipe, self.model, dataset, device, finished=finished)
         self.journal = Journal(run)
         self.state = State()
         self._parts: dict[str, Part] = {
@@ -152,11 +162,24 @@ class Trainer:
             self.stage.batches.drawn = self.state.drawn
         self.journal.go_back(self.state.journal_bytes)
 
-    def fit(self, report: Callable[[Mapping[str, float]], None] = lambda _: None) -> None:
+    def adopt(self, tensors: Mapping[str, Tensor], step: int) -> None:
+        """Take over a finished auto-encoder. Its weights stay as they are; the posthoc prior has fresh ones.
+
+        Args:
+            tensors: The state of a model of the same recipe, apart from the posthoc prior.
+            step: Steps of the training that made it.
+        """
+        fresh = {name: value for name, value in self.model.state_dict().items() if name.startswith("posthoc.")}
+        kept = {name: value for name, value in tensors.items() if not name.startswith("posthoc.")}
+        self.model.load_state_dict(kept | fresh)
+        self.state.step = step
+
+    def fit(self, report: Report = ignore) -> None:
         """Train to the end.
 
         Args:
-            report: Called after every step with the step's loss terms by optimizer/term.
+            report: Called after every step with the step's loss terms by optimizer/term, and during the fit of a
+                prior with its figures.
 
         Raises:
             Interrupted: `stop` was called; a checkpoint is saved.
@@ -173,13 +196,18 @@ class Trainer:
         """Write a checkpoint of the current state."""
         self._save(self.checkpoints, checkpoint.KEPT)
 
-    def _loop(self, report: Callable[[Mapping[str, float]], None]) -> None:
+    def _loop(self, report: Report) -> None:
         began = time.monotonic()
-        if self.state.step == 0:
+        if not checkpoint.paths(self.checkpoints):
             self.save()
         saved_at = time.monotonic()
         saving_seconds = saved_at - began
         while not self.finished:
+            if not self.state.begun:
+                self._begin_stage(report)
+            if self.progress >= 1.0:
+                self._end_stage()
+                continue
             started = time.monotonic()
             terms = self._train_step()
             report(terms)
@@ -192,15 +220,13 @@ class Trainer:
                 and before < _FIRST_GRID_SECONDS <= self.state.stage_seconds
             ):
                 self._show()
-            if self.progress >= 1.0:
-                self._next_stage()
             due = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
-            if due or self.finished or self._stopping:
+            if (due or self._stopping) and self.progress < 1.0:
                 self.save()
                 saved_at = time.monotonic()
                 saving_seconds = saved_at - now
-            if self._stopping and not self.finished:
-                raise Interrupted
+                if self._stopping:
+                    raise Interrupted
 
     def _train_step(self) -> dict[str, float]:
         """Take one step of the current stage; return its loss terms by optimizer/term."""
@@ -220,15 +246,26 @@ class Trainer:
                 self._diverged(name, value)
         return values
 
-    def _next_stage(self) -> None:
+    def _begin_stage(self, report: Report) -> None:
+        """Begin the current stage. If asked to stop meanwhile, raise Interrupted: the stage begins anew on resuming."""
+
+        def report_unless_stopping(figures: Mapping[str, float]) -> None:
+            if self._stopping:
+                raise Interrupted
+            report({f"{self.stage.name}/{name}": value for name, value in figures.items()})
+
+        self.stage.begin(report_unless_stopping)
+        self.state.begun = True
+
+    def _end_stage(self) -> None:
+        """Complete the current stage and save a checkpoint, from which a run resumes that is stopped in the next."""
         self.stage.end()
         self._show()  # the last grid of a run shows the model of its last checkpoint
         self.state.stage += 1
-        self.state.stage_step, self.state.stage_seconds = 0, 0.0
-        if not self.finished:
-            self.stage.begin()
-            if not self.stage.steps:
-                self._next_stage()
+        self.state.begun, self.state.stage_step, self.state.stage_seconds = False, 0, 0.0
+        self.save()
+        if self._stopping and not self.finished:
+            raise Interrupted
 
     def _diverged(self, term: str, value: float) -> None:
         last = checkpoint.latest(self.checkpoints)
@@ -274,6 +311,6 @@ class Trainer:
         """Save the best checkpoint if this error on held-out images is the least so far in the joint stage."""
         state = self.state
         state.latest_error = (state.step, error)
-        if state.stage == 0 and (state.least_error is None or error < state.least_error[1]):
+        if isinstance(self.stage, JointStage) and (state.least_error is None or error < state.least_error[1]):
             state.least_error = state.latest_error
             self._save(self.best, kept=1)

@@ -44,7 +44,7 @@ def all_updates(model: Autoencoder, progress: float = 0.0) -> Iterator[Update]:
 
 
 def all_optimizers(model: Autoencoder) -> dict[str, torch.optim.Optimizer]:
-    return {**model.optimizers(), **model.prior.optimizers()}
+    return {**model.optimizers(), **model.sampler.optimizers()}
 
 
 def test_every_model_of_the_package_is_driven():
@@ -73,8 +73,8 @@ def test_shapes(model):
     assert model.encode(x).shape == (16, LATENT_DIM)
     assert model.decode(latents).shape == x.shape
     assert 0 <= model.decode(latents).min() <= model.decode(latents).max() <= 1
-    assert model.prior(torch.randn(5, model.prior.noise_dim)).shape == (5, LATENT_DIM)
-    assert len(model.prior.roles) == model.prior.noise_dim
+    assert model.sampler(torch.randn(5, model.sampler.noise_dim)).shape == (5, LATENT_DIM)
+    assert len(model.sampler.roles) == model.sampler.noise_dim
 
 
 def test_a_fresh_state_is_finite_and_can_be_saved(variant, model):
@@ -84,9 +84,9 @@ def test_a_fresh_state_is_finite_and_can_be_saved(variant, model):
     torch.manual_seed(1)
     other = build(variant)
     other.load_state_dict(again)
-    rows = torch.from_numpy(noise.normals(3, 0, 8, model.prior.noise_dim))
+    rows = torch.from_numpy(noise.normals(3, 0, 8, model.sampler.noise_dim))
     with torch.no_grad():
-        assert torch.equal(other.eval().decode(other.prior(rows)), model.eval().decode(model.prior(rows)))
+        assert torch.equal(other.eval().decode(other.sampler(rows)), model.eval().decode(model.sampler(rows)))
 
 
 def test_each_update_moves_its_own_parameters_and_all_of_them(model):
@@ -171,12 +171,12 @@ def test_a_seed_is_a_seed(variant):
 def test_the_prior_is_ready_once_it_is_started(model):
     model.eval()
     rows = torch.cat([model.rows(x) for x in islice(batches(), 32)]).detach()
-    model.start_prior(rows)
-    assert model.prior.fitted
+    model.start_prior(rows, rows[:64])
+    assert model.sampler.fitted
     assert all(torch.isfinite(value).all() for value in model.state_dict().values())
-    if isinstance(model.prior, Whitened | Mixture):
-        latents, noise_rows = model.latents(rows), noise.normals(5, 0, 5000, model.prior.noise_dim)
-        samples, deviation = model.prior(torch.from_numpy(noise_rows)).detach(), latents.std(dim=0)
+    if isinstance(model.sampler, Whitened | Mixture):
+        latents, noise_rows = model.latents(rows), noise.normals(5, 0, 5000, model.sampler.noise_dim)
+        samples, deviation = model.sampler(torch.from_numpy(noise_rows)).detach(), latents.std(dim=0)
         drift = (samples.mean(dim=0) - latents.mean(dim=0)) / deviation
         torch.testing.assert_close(drift, torch.zeros(LATENT_DIM), atol=0.1, rtol=0)
         torch.testing.assert_close(torch.corrcoef(samples.T), torch.corrcoef(latents.T), atol=0.1, rtol=0)

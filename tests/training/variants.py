@@ -20,6 +20,7 @@ _GAME: Final = {"prior_hidden": 8, "critic_hidden": 8}
 SMALL: Final[dict[str, dict[str, Any]]] = {
     "flexae": {**_CONV, **_GAME, "noise_dim": 6},
     "flexae_sr": {**_CONV, **_GAME, "noise_dim": 6},
+    "aae": {**_CONV, "network": "conv", "critic_hidden": 8},
     "maskaae": {**_CONV, "network": "conv", "critic_hidden": 8},
     "vae": _CONV,
     "rae": {**_CONV, "components": 3},
@@ -30,7 +31,6 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "flexae-averaged": ("flexae", {"average": 0.9}),
     "flexae-whitened": ("flexae", {"average": 0.9, "prior_whitened": True, "prior_critic_steps": 2}),
     "maskaae-mlp": ("maskaae", {"network": "mlp", "layers": 1}),
-    "aae": ("maskaae", {"masked": False}),
     "vae-fixed-variance": ("vae", {"likelihood": "fixed-variance", "beta": 4.0}),
     "vae-learned-variance": ("vae", {"likelihood": "learned-variance"}),
     "ae": ("rae", {"latent_penalty": 0.0, "weight_penalty": 0.0, "components": 1}),

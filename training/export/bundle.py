@@ -52,7 +52,7 @@ def export(
         raise RaeServeError(f"{out} holds a bundle; --overwrite replaces it")
     files.check_new_folder(out, mark=MANIFEST, used="swap")
     trained, state = run.load(best=best)
-    if not trained.prior.fitted:
+    if not trained.sampler.fitted:
         raise RunError(_unfitted(run, best))
     images = run.reference()
     latents = Inference(trained, _CPU).encode(images)
@@ -66,7 +66,7 @@ def export(
         "model": {"kind": run.recipe.model, "recipe": run.recipe.name, "parameters": run.recipe.parameters},
         "image": run.data.preprocessing.model_dump(),
         "latent": _latent_facts(latents, exportable),
-        "noise": {"dim": model.prior.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.prior.roles},
+        "noise": {"dim": model.sampler.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.sampler.roles},
         "training": run.training_facts(state),
         "precision": "float32",
         "opset": graphs.OPSET,
@@ -123,7 +123,7 @@ def _latent_facts(latents: Latents, exportable: Exportable) -> dict[str, Any]:
 @torch.no_grad()
 def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[str, npt.NDArray[Any]]:
     """Return what the graphs must compute: results of the trained model, with pruned dimensions at their mean [m]."""
-    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, exportable.model.prior.noise_dim))
+    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, exportable.model.sampler.noise_dim))
     latent = PriorGraph(exportable.model)(rows)
     hard_masked = mean.repeat(len(latent), 1)
     hard_masked[:, exportable.active] = latent

@@ -23,7 +23,7 @@ class PriorGraph(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.prior = model.prior
+        self.prior = model.sampler
 
     def forward(self, noise: Tensor) -> Tensor:
         return self.prior(noise)

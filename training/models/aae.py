@@ -48,6 +48,7 @@ class AAE(Autoencoder):
 
     encoder: nn.Sequential
     decoder: nn.Sequential
+    prior: StandardNormal
 
     def __init__(
         self,

@@ -87,11 +87,11 @@ class FlexAE(Autoencoder):
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
         generator = Generator(
             latent_dim,
-            noise_dim or latent_dim,
-            prior_hidden,
-            prior_layers,
-            critic_hidden,
-            critic_layers,
+            noise_dim=noise_dim,
+            hidden=prior_hidden,
+            layers=prior_layers,
+            critic_hidden=critic_hidden,
+            critic_layers=critic_layers,
             average=average,
             residual=prior_whitened,
             critic_steps=prior_critic_steps,

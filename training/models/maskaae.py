@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -62,7 +61,8 @@ class MaskAAE(AAE):
         self.mask_reconstruction = mask_reconstruction
         self.polarisation_cap = polarisation_cap
         self.learning_rates["mask"] = mask_lr
-        self._unmasked = partial(AAE, image_shape, **aae)
+        self.image_shape = image_shape
+        self.aae = aae
 
     @property
     def mask(self) -> Tensor:
@@ -110,7 +110,7 @@ class MaskAAE(AAE):
         mean, deviation = latents.mean(dim=0), latents.std(dim=0)
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)
-        last, first = self._latent_layers
+        last, first = _latent_layers(self)
         first.bias.add_(first.weight[:, narrow] @ (self.mask[narrow] * mean))
         first.weight[:, narrow] *= deviation
         last.weight[narrow] /= deviation[:, None]
@@ -124,15 +124,15 @@ class MaskAAE(AAE):
         return {"active": len(self.active), "mask": [round(alpha, 4) for alpha in self.mask.tolist()]}
 
     def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
-        """Return the model on its active dimensions alone, without a mask.
+        """Return an AAE of the active dimensions alone; all of them, with the mask, if a posthoc prior needs them.
 
-        The encoder keeps the active rows of its last layer, and the decoder the active columns of its first, with α
-        multiplied into them. What the other dimensions contribute on average goes into the decoder's bias.
+        The encoder keeps the active rows of its last layer, and decoder and critic the active columns of their first,
+        with α multiplied into them. What the other dimensions contribute on average goes into the bias.
 
         Raises:
             RunError: No dimension is active.
         """
-        if not prune:
+        if not prune or self.posthoc:
             return Exportable(self, list(range(len(self.depth))), self.mask.tolist())
         active = self.active
         if not active:
@@ -140,30 +140,23 @@ class MaskAAE(AAE):
                 "the mask has closed every dimension, so there is nothing to export; --best exports the checkpoint "
                 "with the least error on held-out images instead"
             )
-        pruned = self._unmasked(latent_dim=len(active)).train(self.training)
+        parameters = self.aae | {"latent_dim": len(active)}
+        pruned = AAE(self.image_shape, **parameters).train(self.training)
         pruned.encoder, pruned.decoder, pruned.critic = copy.deepcopy((self.encoder, self.decoder, self.critic))
-        last = pruned.encoder[-1]
+        last, first = _latent_layers(pruned)
         last.weight, last.bias = nn.Parameter(last.weight[active]), nn.Parameter(last.bias[active])
         last.out_features = len(active)
-        for network in (pruned.decoder, pruned.critic):
-            self._fold_mask(network[0], mean)
-        return Exportable(pruned, active, self.mask.tolist())
+        self._fold_mask(first, mean)
+        self._fold_mask(pruned.critic[0], mean)
+        return Exportable(pruned, active, self.mask.tolist(), ("aae", parameters))
 
     @torch.no_grad()
     def _fold_mask(self, layer: nn.Linear, mean: Tensor) -> None:
-        active = self.active
-        dropped = [i for i in range(len(self.depth)) if i not in active]
+        """Make a layer that takes masked latents take the active ones alone, the others being at their mean [m]."""
+        dropped = [i for i in range(len(self.depth)) if i not in self.active]
         layer.bias.add_(layer.weight[:, dropped] @ (self.mask * mean)[dropped])
-        layer.weight = nn.Parameter((layer.weight * self.mask)[:, active].contiguous())
-        layer.in_features = len(active)
-
-    @property
-    def _latent_layers(self) -> tuple[nn.Linear, nn.Linear]:
-        """The encoder's last layer, which makes the latents, and the decoder's first, which takes them."""
-        last, first = self.encoder[-1], self.decoder[0]
-        assert isinstance(last, nn.Linear)
-        assert isinstance(first, nn.Linear)
-        return last, first
+        layer.weight = nn.Parameter((layer.weight * self.mask)[:, self.active].contiguous())
+        layer.in_features = len(self.active)
 
     def _mask_terms(self, x: Tensor, progress: float) -> dict[str, Tensor]:
         latents, noise = self.codes(x), self.prior.noise(len(x))
@@ -179,3 +172,11 @@ class MaskAAE(AAE):
         """Return Σ_i mean_B (mean_B z_i − z_i)² · exp(−10α_i²) / 48, the variance in closed dimensions."""
         deviation = (latents.mean(dim=0) - latents).square().mean(dim=0)
         return (deviation * torch.exp(-10.0 * self.mask.detach().square())).sum() / PUBLISHED_DIM
+
+
+def _latent_layers(model: AAE) -> tuple[nn.Linear, nn.Linear]:
+    """Return the encoder's last layer, which makes the latents, and the decoder's first, which takes them."""
+    last, first = model.encoder[-1], model.decoder[0]
+    assert isinstance(last, nn.Linear)
+    assert isinstance(first, nn.Linear)
+    return last, first

@@ -55,14 +55,14 @@ class RAE(Autoencoder):
         super().__init__()
         self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
-        self.prior = Mixture(latent_dim, components)
+        self.prior = Mixture(latent_dim, components=components)
         self.latent_penalty = latent_penalty
         self.weight_penalty = weight_penalty
         self.gradient_penalty = gradient_penalty
         self.lr = lr
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"autoencoder": adam(self.parameters(), self.lr)}
+        return {"autoencoder": adam([*self.encoder.parameters(), *self.decoder.parameters()], self.lr)}
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         x = next(batches)

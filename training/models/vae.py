@@ -66,22 +66,33 @@ class VAE(Autoencoder):
             self.largest_term = math.inf  # with a small γ, a large loss is no divergence
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {"autoencoder": adam(self.parameters(), self.lr)}
+        own = [self.log_gamma] if self.likelihood == "learned-variance" else []
+        return {"autoencoder": adam([*own, *self.encoder.parameters(), *self.decoder.parameters()], self.lr)}
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         x = next(batches)
         rows = self.rows(x)
-        reconstruction = self.decode(self.latents(rows))
+        latents = self.latents(rows)
         yield (
             "autoencoder",
             {
-                "reconstruction": self._negative_log_likelihood(reconstruction, x),
-                "kl": self.beta * gaussian_kl(*rows.chunk(2, dim=1)),
+                "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
+                "kl": self.beta * self.divergence(rows, latents, progress),
             },
         )
         if self.likelihood == "learned-variance":
             with torch.no_grad():
                 self.log_gamma.clamp_(min=math.log(_LEAST_GAMMA))
+
+    def divergence(self, rows: Tensor, latents: Tensor, progress: float) -> Tensor:
+        """Return the KL divergence of the images' distributions of latents from the prior, averaged over the batch.
+
+        Args:
+            rows: The encoder's rows of the images, [B, D].
+            latents: A latent of each image, drawn from its distribution, [B, m].
+            progress: How much of the run is done, from 0 to 1.
+        """
+        return gaussian_kl(*rows.chunk(2, dim=1))
 
     def rows(self, x: Tensor) -> Tensor:
         """Return means and log-variances, [B, 2m]."""

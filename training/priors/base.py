@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Literal
 
@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from training.optimizers import Update
 
 Role = Literal["gaussian", "choice"]
+Report = Callable[[Mapping[str, float]], object]  # called with figures to show, by name
+
+
+def ignore(figures: Mapping[str, float]) -> None:
+    """Show no figures."""
 
 
 class Prior(nn.Module):
@@ -21,7 +26,12 @@ class Prior(nn.Module):
     graph, so it uses only operations that give the same result on every ONNX runtime.
 
     A prior that is trained together with its auto-encoder needs nothing else. A prior that is fitted to the latents
-    of a finished auto-encoder does that in `start`, and may train further by gradient steps in `updates`.
+    of a finished auto-encoder does that in `start`, may train further by gradient steps in `updates`, and completes
+    the fit in `finish`.
+
+    If the constructor takes `latent_dim` and otherwise only keyword arguments with defaults, the prior can be fitted
+    on any auto-encoder: the name of its file is then a value of the recipe's key `posthoc`, and the keyword
+    arguments are recipe keys `posthoc_…`, which the `Args:` section of the class's docstring explains.
 
     Args:
         latent_dim: Dimensions m of a latent.
@@ -49,8 +59,15 @@ class Prior(nn.Module):
         device = next(chain(self.parameters(), self.buffers())).device
         return torch.randn(count, self.noise_dim, device=device)
 
-    def start(self, latents: Tensor) -> None:
-        """Prepare the prior for latents [N, latent_dim] of the finished auto-encoder, once, before any `updates`."""
+    def start(self, latents: Tensor, held_out: Tensor, report: Report = ignore) -> None:
+        """Prepare the prior for the finished auto-encoder, once, before any `updates`.
+
+        Args:
+            latents: Latents of the training images, [N, latent_dim].
+            held_out: Latents of other images, [M, latent_dim], at least one. They serve to choose settings or to stop
+                early, and are not fitted to.
+            report: Called with figures after each part of a long fit.
+        """
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return a fresh optimiser for each name that `updates` yields."""
@@ -64,3 +81,10 @@ class Prior(nn.Module):
             progress: How much of these steps is done, from 0 to 1.
         """
         yield from ()
+
+    def finish(self) -> None:
+        """Complete the prior after the last of its updates."""
+
+    def log_density(self, latents: Tensor) -> Tensor | None:
+        """Return ln p, [B], of latents [B, latent_dim]; None if the prior has no density that can be computed."""
+        return None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Annotated, Final
 
 import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from rae_serve.errors import InvalidInput
 from training.losses import critic_terms
 from training.networks import glorot, mlp
 from training.optimizers import Update, adam
-from training.priors.base import Prior
+from training.priors.base import Prior, Report, ignore
 from training.priors.wrappers import Averaged
 
 BETAS: Final = (0.0, 0.9)  # Adam's β₁ and β₂ for the critic and for what is trained against it
@@ -26,7 +27,8 @@ class Generator(Prior):
 
     Args:
         latent_dim: Dimensions m of a latent.
-        noise_dim: Dimensions m' of the noise, at least latent_dim: with fewer, the prior has no density.
+        noise_dim: Dimensions m' of the noise, at least latent_dim: with fewer, the prior has no density. The same as
+            latent_dim unless given.
         hidden: Width of G's hidden layers.
         layers: Number of G's hidden layers.
         critic_hidden: Width of the critic's hidden layers.
@@ -48,19 +50,20 @@ class Generator(Prior):
     def __init__(
         self,
         latent_dim: int,
-        noise_dim: int,
-        hidden: int,
-        layers: int,
-        critic_hidden: int,
-        critic_layers: int,
         *,
-        average: float = 0.0,
-        residual: bool = False,
-        critic_steps: int = 1,
-        penalty: float = 1.0,
-        generator_lr: float = 5e-4,
-        critic_lr: float = 2e-4,
+        noise_dim: PositiveInt | None = None,
+        hidden: PositiveInt = 512,
+        layers: PositiveInt = 4,
+        critic_hidden: PositiveInt = 512,
+        critic_layers: PositiveInt = 4,
+        average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999,
+        residual: bool = True,
+        critic_steps: PositiveInt = 1,
+        penalty: NonNegativeFloat = 1.0,
+        generator_lr: PositiveFloat = 5e-4,
+        critic_lr: PositiveFloat = 2e-4,
     ) -> None:
+        noise_dim = noise_dim or latent_dim
         super().__init__(latent_dim, ["gaussian"] * noise_dim)
         if noise_dim < latent_dim:
             problem = f"must be at least latent_dim = {latent_dim} for a learned prior, not {noise_dim}"
@@ -78,7 +81,7 @@ class Generator(Prior):
         return noise[:, : self.latent_dim] + output if self.residual else output
 
     @torch.no_grad()
-    def start(self, latents: Tensor) -> None:
+    def start(self, latents: Tensor, held_out: Tensor, report: Report = ignore) -> None:
         """Restart at N(0, I) with a fresh critic if the prior is residual; otherwise keep what was learned."""
         if not self.residual:
             return

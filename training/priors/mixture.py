@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import PositiveInt
 from scipy.stats import norm
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from rae_serve.errors import InvalidInput
-from training.priors.base import Prior, Role
+from training.priors.base import Prior, Report, Role, ignore
 
 _MAX_BOUND = 7.0  # noise stays within ±6.4, so −7 is always below it and 7 never
 
@@ -35,7 +36,7 @@ class Mixture(Prior):
     factors: Tensor
     is_fitted: Tensor
 
-    def __init__(self, latent_dim: int, components: int) -> None:
+    def __init__(self, latent_dim: int, *, components: PositiveInt = 10) -> None:
         gaussian: list[Role] = ["gaussian"] * latent_dim
         super().__init__(latent_dim, ["choice", *gaussian])
         self.components = components
@@ -54,7 +55,7 @@ class Mixture(Prior):
         return bool(self.is_fitted)
 
     @torch.no_grad()
-    def start(self, latents: Tensor) -> None:
+    def start(self, latents: Tensor, held_out: Tensor, report: Report = ignore) -> None:
         """Fit the mixture to latents [N, latent_dim]. EM starts from k-means, seeded by torch's random generator.
 
         Raises:

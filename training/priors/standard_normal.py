@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,3 +19,6 @@ class StandardNormal(Prior):
 
     def forward(self, noise: Tensor) -> Tensor:
         return noise
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        return -0.5 * (latents.square().sum(dim=1) + self.latent_dim * math.log(2.0 * math.pi))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.optimizers import Update
-from training.priors.base import Prior
+from training.priors.base import Prior, Report, ignore
 
 
 class Averaged(nn.Module):
@@ -81,7 +81,7 @@ class Whitened(Prior):
         return torch.linalg.solve_triangular(self.scale, (latents - self.shift).T, upper=False).T
 
     @torch.no_grad()
-    def start(self, latents: Tensor) -> None:
+    def start(self, latents: Tensor, held_out: Tensor, report: Report = ignore) -> None:
         covariance = torch.cov(latents.double().T).reshape(self.scale.shape)
         # An unused dimension has no variance, and if all images are the same, no dimension has any.
         least = (1e-6 * covariance.diagonal().mean()).clamp(min=1e-12)
@@ -89,10 +89,17 @@ class Whitened(Prior):
         self.scale.copy_(
             torch.linalg.cholesky(covariance + least * torch.eye(len(covariance), device=latents.device))
         )
-        self.prior.start(self.whiten(latents))
+        self.prior.start(self.whiten(latents), self.whiten(held_out), report)
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return self.prior.optimizers()
 
     def updates(self, latents: Iterator[Tensor], progress: float) -> Iterator[Update]:
         return self.prior.updates(map(self.whiten, latents), progress)
+
+    def finish(self) -> None:
+        self.prior.finish()
+
+    def log_density(self, latents: Tensor) -> Tensor | None:
+        inner = self.prior.log_density(self.whiten(latents))
+        return None if inner is None else inner - self.scale.diagonal().log().sum()

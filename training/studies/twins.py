@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from rae_serve import data_sets
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import InvalidInput
+from training.autoencoder import Autoencoder
 from training.data import sources
 from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import Extractor, extract, load_extractor
@@ -107,9 +108,15 @@ class Twin:
     run: Run
 
     @cached_property
-    def model(self) -> MaskAAE:
+    def model(self) -> Autoencoder:
         """The model at the end of the run."""
-        return cast(MaskAAE, self.run.load()[0])
+        return self.run.load()[0]
+
+    @property
+    def active(self) -> list[int]:
+        """The dimensions that the model uses; an AAE uses all."""
+        model = self.model
+        return model.active if isinstance(model, MaskAAE) else list(range(model.sampler.latent_dim))
 
     @cached_property
     def latents(self) -> Latents:
@@ -122,11 +129,11 @@ class Twin:
         generated = subject.decode(subject.latents(len(test), 0))
         return {
             "system": SYSTEMS[self.system],
-            "m": len(self.model.mask),
-            "active": len(self.model.active),
+            "m": self.model.sampler.latent_dim,
+            "active": len(self.active),
             "reconstruction_mse": float(mse(subject.decode(self.latents), test).mean()),
             "generation_distance": self.twins.distance(generated),
-            "nac": normalised_absolute_correlation(self.latents[:, self.model.active]),
+            "nac": normalised_absolute_correlation(self.latents[:, self.active]),
         }
 
     @cached_property

@@ -100,7 +100,7 @@ def test_further_steps_of_the_prior_bring_it_to_the_codes():
 def test_a_whitened_prior_of_equal_codes_makes_those():
     model = FlexAE(SHAPE, **SMALL["flexae"], prior_whitened=True)
     codes = torch.full((20, 4), 0.5)
-    model.start_prior(codes)
+    model.start_prior(codes, codes[:50])
     torch.testing.assert_close(model.eval().prior(torch.randn(20, 6)), codes, atol=1e-4, rtol=0)
 
 
@@ -111,7 +111,7 @@ def test_a_whitened_prior_starts_at_the_gaussian_of_the_codes(average):
     mix = torch.tensor([[2.0, 0.0, 0.0, 0.0], [1.0, 0.1, 0.0, 0.0], [0.0, 0.5, 3.0, 0.0], [0.0, 0.0, 0.0, 0.0]])
     codes = 3.0 + torch.randn(5000, 4) @ mix.T  # correlated, of unlike widths, one of them unused
     before = model.generator.critic[0].weight.clone()
-    model.start_prior(codes)
+    model.start_prior(codes, codes[:50])
     sampled = model.eval().prior(torch.randn(50_000, 6))
     torch.testing.assert_close(sampled.mean(dim=0), codes.mean(dim=0), atol=0.05, rtol=0)
     torch.testing.assert_close(torch.cov(sampled.T), torch.cov(codes.T), atol=0.2, rtol=0.05)

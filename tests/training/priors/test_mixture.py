@@ -23,8 +23,8 @@ def fitted() -> Mixture:
         torch.tensor(centre) + torch.randn(round(3000 * weight), 2)
         for centre, weight in zip(CENTRES, WEIGHTS, strict=True)
     ]
-    mixture = Mixture(2, 3)
-    mixture.start(torch.cat(clusters))
+    mixture = Mixture(2, components=3)
+    mixture.start(torch.cat(clusters), torch.cat(clusters)[:50])
     return mixture
 
 
@@ -75,8 +75,8 @@ def test_the_fit_follows_torchs_seed_and_the_scale_of_the_latents():
 
     def fit(scale: float) -> Mixture:
         torch.manual_seed(5)
-        mixture = Mixture(3, 4)
-        mixture.start(latents * scale)
+        mixture = Mixture(3, components=4)
+        mixture.start(latents * scale, latents[:50])
         return mixture
 
     first, again, scaled = fit(1.0), fit(1.0), fit(1024.0)
@@ -88,11 +88,11 @@ def test_the_fit_follows_torchs_seed_and_the_scale_of_the_latents():
 def test_an_unused_dimension_stays_unused():
     torch.manual_seed(0)
     latents = torch.cat([torch.randn(200, 2), torch.full((200, 1), 0.5)], dim=1)
-    mixture = Mixture(3, 2)
-    mixture.start(latents)
+    mixture = Mixture(3, components=2)
+    mixture.start(latents, latents[:50])
     torch.testing.assert_close(mixture(torch.randn(50, 4))[:, 2], torch.full((50,), 0.5), atol=1e-4, rtol=0)
 
 
 def test_more_components_than_latents_are_refused():
     with pytest.raises(InvalidInput, match="components: must be at most 5"):
-        Mixture(2, 6).start(torch.randn(5, 2))
+        Mixture(2, components=6).start(torch.randn(5, 2), torch.randn(1, 2))

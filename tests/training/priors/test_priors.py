@@ -26,7 +26,17 @@ GAME: Final = {"critic_steps": 5, "critic_lr": 1e-3, "penalty": 10.0}  # stable 
 
 
 def generator(*, residual: bool, average: float = 0.9) -> Generator:
-    return Generator(DIM, 6, 32, 2, 32, 2, residual=residual, average=average, **GAME)
+    return Generator(
+        DIM,
+        noise_dim=6,
+        hidden=32,
+        layers=2,
+        critic_hidden=32,
+        critic_layers=2,
+        residual=residual,
+        average=average,
+        **GAME,
+    )
 
 
 PRIORS: Final[dict[str, Callable[[], Prior]]] = {
@@ -34,9 +44,9 @@ PRIORS: Final[dict[str, Callable[[], Prior]]] = {
     "generator": lambda: generator(residual=False),
     "generator-whitened": lambda: Whitened(generator(residual=True)),
     "generator-whitened-without-average": lambda: Whitened(generator(residual=True, average=0.0)),
-    "mixture": lambda: Mixture(DIM, 5),
-    "mixture-of-one": lambda: Mixture(DIM, 1),
-    "mixture-whitened": lambda: Whitened(Mixture(DIM, 3)),
+    "mixture": lambda: Mixture(DIM, components=5),
+    "mixture-of-one": lambda: Mixture(DIM, components=1),
+    "mixture-whitened": lambda: Whitened(Mixture(DIM, components=3)),
 }
 # Priors that match any latents once they are started.
 FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "generator")]
@@ -81,7 +91,7 @@ def test_samples_are_a_function_of_the_noise(prior):
 def test_mean_and_covariance_of_samples_match_the_latents(name, steps):
     torch.manual_seed(0)
     prior, latents = PRIORS[name](), skewed()
-    prior.start(latents)
+    prior.start(latents, latents[:50])
     optimizers = prior.train().optimizers()
     for _ in range(steps):
         for optimizer, terms in prior.updates(endless(latents), 0.0):
@@ -99,12 +109,12 @@ def test_a_prior_that_waits_for_its_fit_says_so(prior):
     if waits:  # the state before the fit is N(0, I)
         samples = prior(rows_of(prior, 5000))
         torch.testing.assert_close(torch.cov(samples.T), torch.eye(DIM), atol=0.1, rtol=0)
-    prior.start(skewed())
+    prior.start(skewed(), skewed()[:50])
     assert prior.fitted
 
 
 def test_the_graph_computes_the_same_at_every_batch_size(prior):
-    prior.start(skewed())
+    prior.start(skewed(), skewed()[:50])
     rows = rows_of(prior, 64)
     expected = prior.eval()(rows).detach().numpy()
     data = to_onnx("prior", NamedNoise(prior), {"noise": rows}, "latent", {})

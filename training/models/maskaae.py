@@ -91,8 +91,8 @@ class MaskAAE(AAE):
                 self.depth.clamp_(min=0.0)
 
     def autoencoder_terms(self, x: Tensor, latents: Tensor) -> dict[str, Tensor]:
-        variance = self.variance_penalty * self._spurious_variance(latents)
-        return super().autoencoder_terms(x, latents) | {"variance": variance}
+        reconstruction = super().autoencoder_terms(x, latents)
+        return reconstruction | {"variance": self.variance_penalty * self._spurious_variance(latents)}
 
     def critic_input(self, latents: Tensor) -> Tensor:
         return self.mask.detach() * latents

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from training.optimizers import Update
 from training.priors.base import Prior, Report, ignore
@@ -160,12 +161,22 @@ class Autoencoder(nn.Module):
 
 @contextmanager
 def _unrecorded_statistics(module: nn.Module) -> Iterator[None]:
-    """Make batch norms in training mode normalise by the batch and record no statistics, in this block."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
+    """Keep the statistics of layers in training mode as they are, in this block.
+
+    Batch norms normalise by the batch and record nothing. Spectral norms divide by the singular value that they have
+    found so far.
+    """
+    training = [part for part in module.modules() if part.training]
+    norms = [part for part in training if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+    spectral = [part for part in training if isinstance(part, _SpectralNorm)]
     for norm in norms:
         norm.track_running_stats = False
+    for norm in spectral:
+        norm.training = False
     try:
         yield
     finally:
         for norm in norms:
             norm.track_running_stats = True
+        for norm in spectral:
+            norm.training = True

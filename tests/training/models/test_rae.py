@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.training.variants import SHAPE, SMALL, batches
+from tests.training.variants import SHAPE, batches
 from training.models.rae import RAE
 from training.optimizers import descend
 
-UNREGULARISED = {**SMALL["rae"], "latent_penalty": 0.0, "weight_penalty": 0.0}
+UNREGULARISED = {"latent_dim": 4, "filters": 4, "hidden": 8, "latent_penalty": 0.0, "weight_penalty": 0.0}
 
 
 def terms(**settings: float) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The command `rae-serve train`."""
+"""The commands `rae-serve train` and `rae-serve fit`."""
 
 from __future__ import annotations
 
@@ -7,15 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import torch
 from rich.console import Console
+from rich.table import Table
 
+from rae_serve.errors import InvalidInput, RunError
 from rae_serve.files import printable
+from training import progress
 from training import recipe as recipes
+from training.autoencoder import Autoencoder, Exportable
+from training.evaluation.prior import compare
+from training.inference import Inference
 from training.machine import torch_device
-from training.progress import fit
-from training.runs import SKIPPED, Run, check_new, load_data, locked
+from training.recipe import Recipe, flat
+from training.runs import SKIPPED, Origin, Run, check_new, load_data, locked
 from training.trainer import Interrupted, Trainer
 
+FITTING_STEPS: Final = 4000  # of a posthoc prior that is trained by steps, unless given
 WORSE: Final = 1.25  # from this multiple of the least held-out error on, the user is told
 
 
@@ -58,18 +66,120 @@ def train(
             _finish(trainer)
 
 
+def fit(
+    path: Path,
+    prior: str,
+    overrides: Sequence[str],
+    source: str | None,
+    out: Path | None,
+    device: str,
+    *,
+    best: bool,
+    resume: bool,
+) -> None:
+    """Fit another prior on the finished auto-encoder of a run: make a new run, or continue it.
+
+    Args:
+        path: The folder of the run whose auto-encoder is taken.
+        prior: The name of the prior.
+        overrides: `key=value` changes of the recipe, such as posthoc_components=100.
+        source: Where the images are; as in that run unless given.
+        out: The new run's folder; that of the other run and the prior's name unless given.
+        device: "auto", "cpu" or "cuda".
+        best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
+        resume: Whether to continue the run in the new folder.
+    """
+    run = Run.open(path)
+    target = out or path.with_name(f"{path.resolve().name}-{prior}")
+    chosen = torch_device(device)
+    trained, state = run.load(best=best)
+    if not best and run.origin is None and state.facts["stage"] == 0:
+        raise RunError(f"{path} is not finished; go on with `rae-serve train … --resume`, or take --best")
+    if not resume:
+        check_new(target)
+    dataset = load_data(run.recipe, source or run.image_source())
+    run.require_same(run.recipe, dataset)
+    mean = torch.from_numpy(Inference(trained, torch.device("cpu")).encode(run.reference()).mean(axis=0))
+    exportable = trained.for_export(mean)
+    given = [f"posthoc={prior}", f"name={target.resolve().name}", *overrides]
+    recipe = _fitting(run, exportable, given)
+    origin = Origin(
+        run=path.resolve().name,
+        steps=state.step,
+        checkpoint_digest=state.digest,
+        trained_dim=run.origin.trained_dim if run.origin else run.recipe.parameters["latent_dim"],
+        active=run.origin.active if run.origin else exportable.active,
+        mask=run.origin.mask if run.origin else exportable.mask,
+    )
+    trainer = Trainer(recipe, dataset, target, chosen, finished=True)
+    # Elsewhere the exported model can have other tensors than a fresh one, such as baked spectral norms.
+    taken = exportable.model if exportable.system else trained
+    trainer.adopt(taken.state_dict(), state.step)
+    if resume:
+        started = Run.open(target)
+        started.require_same(recipe, dataset)
+        if started.origin != origin:
+            raise InvalidInput("--resume", f"{target} was started on another checkpoint than that of {path}")
+    else:
+        Run.create(target, recipe, dataset, source or run.source, origin=origin)
+    with locked(target):
+        if resume:
+            trainer.resume()
+        _train(trainer)
+    _print_fit(trainer, run, exportable.model, state.step)
+
+
+def _fitting(run: Run, exportable: Exportable, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe of a run that fits a posthoc prior on the model of another run."""
+    document = {key: value for key, value in flat(run.recipe).items() if not key.startswith("posthoc")}
+    if exportable.system:
+        model, parameters = exportable.system
+        document = {key: value for key, value in document.items() if key not in run.recipe.parameters}
+        document |= {"model": model, **parameters}
+    # The budget was that of the model's own training.
+    document |= {"minutes": None, "prior_steps": 0}
+    height, width, channels = run.data.preprocessing.shape
+    fresh = recipes.change(document, overrides).build((channels, height, width))
+    if fresh.sampler.optimizers():
+        document["prior_steps"] = FITTING_STEPS
+    return recipes.change(document, overrides)
+
+
+def _print_fit(trainer: Trainer, run: Run, trained: Autoencoder, step: int) -> None:
+    """Print what the prior did to the likelihood of held-out latents and to the distance of generated images."""
+    recipe, path = trainer.recipe, printable(trainer.run)
+    own = run.recipe.posthoc or type(trained.sampler).__name__.lower()
+    samplers = {f"{own}, as it was": trained.to(trainer.inference.device), str(recipe.posthoc): trainer.model}
+    compared = compare(samplers, trainer.dataset, trainer.inference.device)
+    figures = ", ".join(f"{name} {value:,.4g}" for name, value in trainer.model.sampler.diagnostics().items())
+    print(
+        f"{recipe.posthoc}{f' ({figures})' if figures else ''} on the auto-encoder of {printable(run.path)}, step {step:,}"
+    )
+    table = Table("", "held-out ln p", f"{compared.network} to {compared.reference}", box=None, pad_edge=False)
+    for name, row in compared.rows.items():
+        density = "" if row.log_density is None else f"{row.log_density:.2f}"
+        table.add_row(name, density, f"{row.distance:.2f}")
+    Console().print(table)
+    print(f"next: rae-serve export {path} --out exported/{printable(trainer.run.resolve().name)}")
+
+
 def _finish(trainer: Trainer) -> None:
-    """Train to the end, and say what is worth a word."""
+    """Train to the end, and print the outcome."""
+    _train(trainer)
+    _print_outcome(trainer)
+
+
+def _train(trainer: Trainer) -> None:
+    """Train to the end; exit with status 130 if interrupted."""
     path, dataset = trainer.run, trainer.dataset
     if dataset.skipped:
         listing = printable(path / SKIPPED)
         print(f"skipped {len(dataset.skipped)} files, listed in {listing}: {dataset.skipped[0]}", file=sys.stderr)
     try:
-        fit(trainer, Console(stderr=True))
+        progress.fit(trainer, Console(stderr=True))
     except Interrupted:
         print(f"stopped at step {trainer.state.step:,} and saved; continue by the same command with --resume")
         raise SystemExit(130) from None
-    _print_outcome(trainer)
 
 
 def _print_outcome(trainer: Trainer) -> None:

@@ -56,6 +56,20 @@ class Inference:
         rows = noise.normals(seed, 0, count, self.model.sampler.noise_dim)
         return self._in_pieces(self.model.sampler, rows, _ENCODED)
 
+    @torch.no_grad()
+    def log_density(self, images: Pixels, index: Index) -> float | None:
+        """Return the mean of the sampler's ln p over the latents of images, in nats; None without a density.
+
+        Args:
+            images: uint8 [N, H, W, C].
+            index: The positions of the images.
+        """
+        rows = to_tensor(self.rows(images, index), self.device)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)  # the latents of a VAE are drawn
+            density = self.model.sampler.log_density(self.model.latents(rows))
+        return None if density is None else density.double().mean().item()
+
     def sample(self, count: int, seed: int = 0) -> Pixels:
         """Return images, uint8 [count, H, W, C]: rows 0 … count − 1 of a seed."""
         return self.decode(self.latents(count, seed))

@@ -86,7 +86,7 @@ def posthoc_module(name: str) -> str:
 
 @lru_cache
 def _posthoc_class(module: str) -> Source | None:
-    """Return the class of a prior's file whose constructor takes `latent_dim` and keyword arguments, if there is one."""
+    """Return the class of a prior's file whose constructor takes `latent_dim` and keyword arguments, or None."""
     tree = ast.parse((PRIORS / f"{module}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef):

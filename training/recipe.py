@@ -12,7 +12,7 @@ import difflib
 import importlib
 import inspect
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
@@ -156,12 +156,18 @@ def load(recipe: str, overrides: Iterable[str] = ()) -> Recipe:
         InvalidInput: A key is unknown, or its value does not fit; the error names the key.
     """
     name, document = _read(recipe)
+    return change({"name": name, **document}, overrides)
+
+
+def change(document: Mapping[str, Any], overrides: Iterable[str]) -> Recipe:
+    """Return the recipe of a flat document after changes as `key=value`. Raise InvalidInput as `load` does."""
+    changed = dict(document)
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
             raise InvalidInput("--set", f"wants key=value, not {override!r}")
-        document[key.strip()] = _toml_value(value.strip())
-    return check({"name": name, **document})
+        changed[key.strip()] = _toml_value(value.strip())
+    return check(changed)
 
 
 def flat(recipe: Recipe) -> dict[str, Any]:

@@ -50,6 +50,26 @@ class TrainingData(BaseModel):
     preprocessing: Preprocessing
 
 
+class Origin(BaseModel):
+    """The record of the finished auto-encoder that a run took over, to fit another prior on it.
+
+    Attributes:
+        run: Name of the run that trained it.
+        steps: Steps of the checkpoint that was taken.
+        checkpoint_digest: SHA-256 of that checkpoint.
+        trained_dim: Latent dimensions of its training.
+        active: The dimensions that were kept.
+        mask: α of every trained dimension; None for a system without a mask.
+    """
+
+    run: str
+    steps: int
+    checkpoint_digest: str
+    trained_dim: int
+    active: list[int]
+    mask: list[float] | None = None
+
+
 class Run(BaseModel):
     """The record of a run.
 
@@ -58,6 +78,7 @@ class Run(BaseModel):
         recipe: What is trained, and how.
         source: Where the images are: the name of a data set, or an absolute path.
         data: The images.
+        origin: The finished auto-encoder that the run took over; None if the run trains its own.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -66,9 +87,12 @@ class Run(BaseModel):
     recipe: Recipe
     source: str
     data: TrainingData
+    origin: Origin | None = None
 
     @classmethod
-    def create(cls, path: Path, recipe: Recipe, dataset: Dataset, source: str) -> Run:
+    def create(
+        cls, path: Path, recipe: Recipe, dataset: Dataset, source: str, *, origin: Origin | None = None
+    ) -> Run:
         """Make the folder of a new run. Raises RaeServeError where `path` is in use."""
         if source not in NAMES and os.path.lexists(source):
             source = os.path.abspath(source)  # so that --resume and evaluate find it from any folder
@@ -78,7 +102,7 @@ class Run(BaseModel):
             images=len(dataset.train),
             preprocessing=dataset.preprocessing,
         )
-        run = cls(path=path, recipe=recipe, source=source, data=data)
+        run = cls(path=path, recipe=recipe, source=source, data=data, origin=origin)
         made_by = {"created_by": f"rae-serve {version('rae-serve')}, torch {version('torch')}"}
         step = -(-len(dataset.train) // _REFERENCE_IMAGES)
         with files.new_folder(path, mark=RECORD) as folder:

@@ -113,7 +113,7 @@ class PriorStage(Stage):
 
     @cached_property
     def rows(self) -> Rows:
-        """The encoder's rows to fit to: of the training images, and of mirrored ones where the recipe mirrors them."""
+        """The encoder's rows to fit to, of the training images; of mirrored ones too, where the recipe mirrors."""
         train = self.dataset.train
         return self._rows(train if len(self.dataset.validation) else np.delete(train, np.s_[::_CHOOSING]))
 

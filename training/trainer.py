@@ -247,7 +247,7 @@ class Trainer:
         return values
 
     def _begin_stage(self, report: Report) -> None:
-        """Begin the current stage. If asked to stop meanwhile, raise Interrupted: the stage begins anew on resuming."""
+        """Begin the current stage; if asked to stop meanwhile, raise Interrupted. On resuming, it begins anew."""
 
         def report_unless_stopping(figures: Mapping[str, float]) -> None:
             if self._stopping:
@@ -260,6 +260,9 @@ class Trainer:
     def _end_stage(self) -> None:
         """Complete the current stage and save a checkpoint, from which a run resumes that is stopped in the next."""
         self.stage.end()
+        diagnostics = self.model.sampler.diagnostics()
+        if diagnostics:
+            self.journal.write(self.state.step, self.stage.name, diagnostics)
         self._show()  # the last grid of a run shows the model of its last checkpoint
         self.state.stage += 1
         self.state.begun, self.state.stage_step, self.state.stage_seconds = False, 0, 0.0

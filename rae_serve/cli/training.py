@@ -1,4 +1,4 @@
-"""Commands that need the extra `train`: train, recipes, export, evaluate, study."""
+"""Commands that need the extra `train`: train, fit, recipes, export, evaluate, study."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ app = typer.Typer()
 
 _FROM_RECIPE = "from the recipe"
 _STEPS = "Joint training steps. The key prior_steps sets how many steps of the prior follow."
+_PRIORS = "mixture, flow, second-stage, generator or iop."
 _STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
 
 
@@ -41,6 +42,37 @@ def train(
     named = {"steps": steps, "minutes": minutes, "seed": seed}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
     import_training("commands").train(recipe, [*(overrides or []), *given], data, out, device, resume)
+
+
+@app.command()
+def fit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    prior: Annotated[str, typer.Option(help=_PRIORS)],
+    data: Annotated[str | None, typer.Option(help="The training data.", show_default="as in training")] = None,
+    out: Annotated[
+        Path | None, typer.Option(**OUTPUT, help="Folder of the new run.", show_default="RUN-PRIOR")
+    ] = None,
+    components: Annotated[
+        str | None, typer.Option(help="Gaussians of a mixture: a number, or auto.", show_default="auto")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(**INTEGER, help="Steps of a prior that is trained by steps.", show_default="4000")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(**INTEGER, help="Seed of all random numbers.", show_default="as in training")
+    ] = None,
+    best: Annotated[bool, typer.Option("--best", help="Take the checkpoint with the least held-out error.")] = False,
+    device: DeviceOption = "auto",
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe. Repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the fit where it stopped.")] = False,
+) -> None:
+    """Fit another prior on the auto-encoder of a run, as a new run."""
+    named = {"posthoc_components": components, "prior_steps": steps, "seed": seed}
+    given = [f"{key}={value}" for key, value in named.items() if value is not None]
+    commands = import_training("commands")
+    commands.fit(run, prior, [*(overrides or []), *given], data, out, device, best=best, resume=resume)
 
 
 @app.command()

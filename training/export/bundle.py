@@ -23,7 +23,7 @@ from training.autoencoder import Autoencoder, Exportable
 from training.export import graphs
 from training.export.graphs import DecoderGraph, EncoderGraph, GeneratorGraph, PriorGraph
 from training.inference import Inference
-from training.runs import Run
+from training.runs import Origin, Run
 
 QUANTILES: Final = (0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 0.999)
 _GOLDEN_ROWS: Final = 64
@@ -65,7 +65,7 @@ def export(
         "licence": run.recipe.licence,
         "model": {"kind": run.recipe.model, "recipe": run.recipe.name, "parameters": run.recipe.parameters},
         "image": run.data.preprocessing.model_dump(),
-        "latent": _latent_facts(latents, exportable),
+        "latent": _latent_facts(latents, exportable, run.origin),
         "noise": {"dim": model.sampler.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.sampler.roles},
         "training": run.training_facts(state),
         "precision": "float32",
@@ -95,7 +95,8 @@ def _unfitted(run: Run, best: bool) -> str:
     if best:
         return (
             f"{run.path}: the checkpoint of least held-out error comes from before the prior was fitted, so its "
-            "samples would be useless; export the latest checkpoint, without --best"
+            "samples would be useless; export the latest checkpoint, without --best, or fit a prior to this one: "
+            f"rae-serve fit {run.path} --best --prior …"
         )
     return f"{run.path} is not finished: its prior is fitted at the end; go on with `rae-serve train … --resume`"
 
@@ -106,13 +107,14 @@ def _pruning_cost(trained: Autoencoder, pruned: Autoencoder, images: Pixels) -> 
     return round(float(np.abs(whole - part).mean()), 4)
 
 
-def _latent_facts(latents: Latents, exportable: Exportable) -> dict[str, Any]:
+def _latent_facts(latents: Latents, exportable: Exportable, origin: Origin | None) -> dict[str, Any]:
     kept = latents[:, exportable.active].astype(np.float64)
     return {
         "dim": kept.shape[1],
-        "trained_dim": latents.shape[1],
-        "active": exportable.active,
-        "mask": exportable.mask,
+        # A run that took over a pruned auto-encoder has the dimensions that were left.
+        "trained_dim": origin.trained_dim if origin else latents.shape[1],
+        "active": origin.active if origin else exportable.active,
+        "mask": origin.mask if origin else exportable.mask,
         "mean": kept.mean(axis=0).round(6).tolist(),
         "std": kept.std(axis=0).round(6).tolist(),
         "quantile_levels": list(QUANTILES),

@@ -132,7 +132,7 @@ class MaskAAE(AAE):
         Raises:
             RunError: No dimension is active.
         """
-        if not prune or self.posthoc:
+        if not prune or self.posthoc:  # a posthoc prior was fitted to all dimensions
             return Exportable(self, list(range(len(self.depth))), self.mask.tolist())
         active = self.active
         if not active:

@@ -85,6 +85,10 @@ class Prior(nn.Module):
     def finish(self) -> None:
         """Complete the prior after the last of its updates."""
 
+    def diagnostics(self) -> dict[str, float]:
+        """Return figures of the fit, such as the number of components, by name."""
+        return {}
+
     def log_density(self, latents: Tensor) -> Tensor | None:
         """Return ln p, [B], of latents [B, latent_dim]; None if the prior has no density that can be computed."""
         return None

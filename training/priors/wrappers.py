@@ -100,6 +100,9 @@ class Whitened(Prior):
     def finish(self) -> None:
         self.prior.finish()
 
+    def diagnostics(self) -> dict[str, float]:
+        return self.prior.diagnostics()
+
     def log_density(self, latents: Tensor) -> Tensor | None:
         inner = self.prior.log_density(self.whiten(latents))
         return None if inner is None else inner - self.scale.diagonal().log().sum()

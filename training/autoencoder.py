@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,9 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 
 from training.optimizers import Update
 from training.priors.base import Prior, Report, ignore
+
+# Layers that record statistics in training mode, and the attribute that tells them to.
+_RECORDING: Final = {nn.modules.batchnorm._BatchNorm: "track_running_stats", _SpectralNorm: "training"}
 
 
 @dataclass(frozen=True)
@@ -161,22 +164,20 @@ class Autoencoder(nn.Module):
 
 @contextmanager
 def _unrecorded_statistics(module: nn.Module) -> Iterator[None]:
-    """Keep the statistics of layers in training mode as they are, in this block.
+    """Make layers in training mode record no statistics, in this block.
 
-    Batch norms normalise by the batch and record nothing. Spectral norms divide by the singular value that they have
-    found so far.
+    Batch norms still normalise by the batch, and spectral norms by the singular values that they have found so far.
     """
-    training = [part for part in module.modules() if part.training]
-    norms = [part for part in training if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-    spectral = [part for part in training if isinstance(part, _SpectralNorm)]
-    for norm in norms:
-        norm.track_running_stats = False
-    for norm in spectral:
-        norm.training = False
+    switches = [
+        (part, switch)
+        for kind, switch in _RECORDING.items()
+        for part in module.modules()
+        if isinstance(part, kind) and part.training
+    ]
+    for part, switch in switches:
+        setattr(part, switch, False)
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
-        for norm in spectral:
-            norm.training = True
+        for part, switch in switches:
+            setattr(part, switch, True)

@@ -76,9 +76,7 @@ class InjFlow(Autoencoder):
         )
 
 
-def with_derivative(
-    function: Callable[[Tensor], Tensor], inputs: Tensor, direction: Tensor
-) -> tuple[Tensor, Tensor]:
+def with_derivative(function: Callable[[Tensor], Tensor], inputs: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
     """Return f(x), and its derivative along u: J u, of the shape of f(x). Both can be differentiated further.
 
     Args:

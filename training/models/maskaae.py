@@ -33,9 +33,9 @@ class MaskAAE(AAE):
 
     Args:
         latent_dim: Dimensions m of the latent space before masking. Start with more than the data need.
-        period: R of the paper, as a fraction of the run after the warm-up. The weight of the term that polarises the
-            mask doubles every 4R, and at 5R the learning rates of the auto-encoder and the mask fall to a fifth. Lower
-            values settle the mask sooner.
+        period: R of the paper, as a fraction of the run after the warm-up. The weight of the polarising term doubles
+            every 4R, and at 5R the learning rates of the auto-encoder and the mask fall to a fifth. Lower values
+            settle the mask sooner.
         warmup: Fraction of the run before the mask begins to move. Ours: a mask that moves too early closes
             dimensions that the auto-encoder needs later.
         variance_penalty: Weight of the variance of the latents in closed dimensions: their sum divided by 48,
@@ -110,7 +110,7 @@ class MaskAAE(AAE):
         mean, deviation = latents.mean(dim=0), latents.std(dim=0)
         narrow = [i for i in self.active if deviation[i] < NARROW]
         mean, deviation = mean[narrow], deviation[narrow].clamp(min=LEAST_DEVIATION)
-        last, first = _latent_layers(self)
+        last, first, _ = _latent_layers(self)
         first.bias.add_(first.weight[:, narrow] @ (self.mask[narrow] * mean))
         first.weight[:, narrow] *= deviation
         last.weight[narrow] /= deviation[:, None]
@@ -143,11 +143,11 @@ class MaskAAE(AAE):
         parameters = self.aae | {"latent_dim": len(active)}
         pruned = AAE(self.image_shape, **parameters).train(self.training)
         pruned.encoder, pruned.decoder, pruned.critic = copy.deepcopy((self.encoder, self.decoder, self.critic))
-        last, first = _latent_layers(pruned)
+        last, *readers = _latent_layers(pruned)
         last.weight, last.bias = nn.Parameter(last.weight[active]), nn.Parameter(last.bias[active])
         last.out_features = len(active)
-        self._fold_mask(first, mean)
-        self._fold_mask(pruned.critic[0], mean)
+        for reader in readers:
+            self._fold_mask(reader, mean)
         return Exportable(pruned, active, self.mask.tolist(), ("aae", parameters))
 
     @torch.no_grad()
@@ -174,9 +174,7 @@ class MaskAAE(AAE):
         return (deviation * torch.exp(-10.0 * self.mask.detach().square())).sum() / PUBLISHED_DIM
 
 
-def _latent_layers(model: AAE) -> tuple[nn.Linear, nn.Linear]:
-    """Return the encoder's last layer, which makes the latents, and the decoder's first, which takes them."""
-    last, first = model.encoder[-1], model.decoder[0]
-    assert isinstance(last, nn.Linear)
-    assert isinstance(first, nn.Linear)
-    return last, first
+def _latent_layers(model: AAE) -> list[nn.Linear]:
+    """Return the encoder's last layer, and the first layers of decoder and critic, which take its latents."""
+    layers = [model.encoder[-1], model.decoder[0], model.critic[0]]
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -57,8 +57,10 @@ class RAE(Autoencoder):
         self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
         if spectral_norm:
-            for layer in _layers(self):
-                parametrizations.spectral_norm(layer)
+            for layer in [*self.encoder, *self.decoder]:
+                if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                    parametrizations.spectral_norm(layer)
+        self.without_spectral_norm = partial(RAE, image_shape, latent_dim=latent_dim, filters=filters, hidden=hidden)
         self.latent_penalty = latent_penalty
         self.weight_penalty = weight_penalty
         self.gradient_penalty = gradient_penalty
@@ -83,18 +85,12 @@ class RAE(Autoencoder):
         yield "autoencoder", terms
 
     def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
-        """Return the model with plain weights in place of spectral norm."""
-        plain = copy.deepcopy(self).eval()  # in training mode, reading a weight would change it
-        for layer in _layers(plain):
-            if parametrize.is_parametrized(layer):
-                weight = nn.Parameter(layer.weight.detach())
-                # torch's remove_parametrizations also changes the layer of which this one is a copy.
-                del layer.parametrizations
-                layer.__class__ = type(layer).__base__
-                layer.weight = weight
-        return Exportable(plain, list(range(plain.sampler.latent_dim)))
-
-
-def _layers(model: Autoencoder) -> list[nn.Module]:
-    """Return the layers of encoder and decoder with a weight matrix or kernels."""
-    return [layer for layer in model.modules() if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d)]
+        """Return the model with plain weights in place of spectral norm. It must be in evaluation mode."""
+        spectral = {name: layer for name, layer in self.named_modules() if parametrize.is_parametrized(layer)}
+        if not spectral:
+            return super().for_export(mean, prune=prune)
+        state = {name: value for name, value in self.state_dict().items() if "parametrizations" not in name}
+        plain = self.without_spectral_norm()
+        plain.posthoc = self.posthoc
+        plain.load_state_dict(state | {f"{name}.weight": layer.weight for name, layer in spectral.items()})
+        return Exportable(plain.eval(), list(range(plain.sampler.latent_dim)))

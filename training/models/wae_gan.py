@@ -20,11 +20,12 @@ class WAEGAN(Autoencoder):
     """A Wasserstein auto-encoder: the reconstruction error, plus λ times the loss of fooling a critic of latents.
 
     https://arxiv.org/abs/1711.01558, algorithm 1. The critic is a classifier with cross-entropy, to which samples of
-    the prior are real; encoder and decoder take the non-saturating loss. Except for the weight λ, this is the adversarial
-    auto-encoder (https://arxiv.org/abs/1511.05644, figure 1). The defaults are the authors' settings for MNIST. Where
-    the sources are silent, or their method does not fit: the networks are FlexAE's with its batch norm, the learning
-    rates are constant, where the authors lower them in steps, the encoder is not trained before the decoder, and
-    ln p(z) is not added to the critic's score, as the authors do for faces.
+    the prior are real, and the encoder takes the non-saturating loss. Except for the weight λ, this is the original
+    AAE (https://arxiv.org/abs/1511.05644, figure 1). The defaults are the authors' settings for MNIST.
+
+    Where the sources are silent, or their method does not fit: the networks are FlexAE's with its batch norm, the
+    learning rates are constant, where the authors lower them in steps, the encoder is not trained before the decoder,
+    and ln p(z) is not added to the critic's score, as the authors do for faces.
 
     Args:
         latent_dim: Dimensions m of the latent space.

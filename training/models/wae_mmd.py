@@ -20,9 +20,10 @@ class WAEMMD(Autoencoder):
     """A Wasserstein auto-encoder: the reconstruction error, plus λ times the MMD of a batch's latents from N(0, I).
 
     https://arxiv.org/abs/1711.01558, algorithm 2. The MMD is the unbiased estimate with the inverse multiquadric
-    kernels of the authors' code. The defaults are their settings for MNIST. Where the sources are silent, or their
-    method does not fit: the networks are FlexAE's with its batch norm, the learning rate is constant, where the
-    authors lower it in steps, and the encoder is not trained before the decoder.
+    kernels of the authors' code. The defaults are their settings for MNIST.
+
+    Where the sources are silent, or their method does not fit: the networks are FlexAE's with its batch norm, the
+    learning rate is constant, where the authors lower it in steps, and the encoder is not trained before the decoder.
 
     Args:
         latent_dim: Dimensions m of the latent space.

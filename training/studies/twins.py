@@ -7,6 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import numpy.typing as npt
+
 from rae_serve import data_sets
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import InvalidInput
@@ -18,7 +21,7 @@ from training.evaluation.metrics.distances import Features, frechet_distance
 from training.evaluation.metrics.latents import normalised_absolute_correlation
 from training.evaluation.metrics.pixels import mse
 from training.evaluation.subject import Subject
-from training.models.maskaae import MaskAAE
+from training.models.maskaae import ACTIVE, MaskAAE
 from training.runs import Run
 from training.studies.study import Study, recipe
 
@@ -113,10 +116,15 @@ class Twin:
         return self.run.load()[0]
 
     @property
-    def active(self) -> list[int]:
-        """The dimensions that the model uses; an AAE uses all."""
+    def mask(self) -> npt.NDArray[np.float32]:
+        """α of every dimension, [m]; an AAE's is 1."""
         model = self.model
-        return model.active if isinstance(model, MaskAAE) else list(range(model.sampler.latent_dim))
+        return model.mask.detach().numpy() if isinstance(model, MaskAAE) else np.ones(model.sampler.latent_dim, "f4")
+
+    @property
+    def active(self) -> list[int]:
+        """The dimensions that the model uses."""
+        return np.flatnonzero(self.mask >= ACTIVE).tolist()
 
     @cached_property
     def latents(self) -> Latents:
@@ -129,7 +137,7 @@ class Twin:
         generated = subject.decode(subject.latents(len(test), 0))
         return {
             "system": SYSTEMS[self.system],
-            "m": self.model.sampler.latent_dim,
+            "m": len(self.mask),
             "active": len(self.active),
             "reconstruction_mse": float(mse(subject.decode(self.latents), test).mean()),
             "generation_distance": self.twins.distance(generated),

@@ -9,7 +9,7 @@ from typing import Final
 
 import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rae_serve.errors import InvalidInput, RunError
 from rae_serve.files import printable
@@ -148,17 +148,19 @@ def _fitting(run: Run, exportable: Exportable, overrides: Sequence[str]) -> Reci
 def _print_fit(trainer: Trainer, run: Run, trained: Autoencoder, step: int) -> None:
     """Print what the prior did to the likelihood of held-out latents and to the distance of generated images."""
     recipe, path = trainer.recipe, printable(trainer.run)
-    own = run.recipe.posthoc or type(trained.sampler).__name__.lower()
-    samplers = {f"{own}, as it was": trained.to(trainer.inference.device), str(recipe.posthoc): trainer.model}
+    before = f"the prior of {printable(run.path)}"
+    samplers = {before: trained.to(trainer.inference.device), str(recipe.posthoc): trainer.model}
     compared = compare(samplers, trainer.dataset, trainer.inference.device)
     figures = ", ".join(f"{name} {value:,.4g}" for name, value in trainer.model.sampler.diagnostics().items())
-    print(
-        f"{recipe.posthoc}{f' ({figures})' if figures else ''} on the auto-encoder of {printable(run.path)}, step {step:,}"
+    fitted = f"{recipe.posthoc} ({figures})" if figures else str(recipe.posthoc)
+    print(f"{fitted} on the auto-encoder of {printable(run.path)}, step {step:,}")
+    print(f"{compared.network}: Fréchet distance to {compared.reference}; lower is better")
+    print("held-out ln p: log-density of held-out latents, nats per image; higher is better")
+    table = Table(
+        "", *(Column(name, justify="right") for name in (compared.network, "held-out ln p")), box=None, pad_edge=False
     )
-    table = Table("", "held-out ln p", f"{compared.network} to {compared.reference}", box=None, pad_edge=False)
     for name, row in compared.rows.items():
-        density = "" if row.log_density is None else f"{row.log_density:.2f}"
-        table.add_row(name, density, f"{row.distance:.2f}")
+        table.add_row(name, f"{row.distance:.2f}", "none" if row.log_density is None else f"{row.log_density:.2f}")
     Console().print(table)
     print(f"next: rae-serve export {path} --out exported/{printable(trainer.run.resolve().name)}")
 

@@ -44,9 +44,9 @@ PRIORS: Final[dict[str, Callable[[], Prior]]] = {
     "generator": lambda: generator(residual=False),
     "generator-whitened": lambda: Whitened(generator(residual=True)),
     "generator-whitened-without-average": lambda: Whitened(generator(residual=True, average=0.0)),
-    "mixture": lambda: Mixture(DIM, components=5),
-    "mixture-of-one": lambda: Mixture(DIM, components=1),
-    "mixture-whitened": lambda: Whitened(Mixture(DIM, components=3)),
+    "mixture": lambda: Whitened(Mixture(DIM, components=5)),
+    "mixture-of-one": lambda: Whitened(Mixture(DIM, components=1)),
+    "mixture-auto": lambda: Whitened(Mixture(DIM)),
 }
 # Priors that match any latents once they are started.
 FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "generator")]

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
 
 from training.optimizers import Update
 from training.priors.base import Prior, Report, ignore
+
+# Layers that record statistics in training mode, and the attribute that tells them to.
+_RECORDING: Final = {nn.modules.batchnorm._BatchNorm: "track_running_stats", _SpectralNorm: "training"}
 
 
 @dataclass(frozen=True)
@@ -160,12 +164,20 @@ class Autoencoder(nn.Module):
 
 @contextmanager
 def _unrecorded_statistics(module: nn.Module) -> Iterator[None]:
-    """Make batch norms in training mode normalise by the batch and record no statistics, in this block."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training]
-    for norm in norms:
-        norm.track_running_stats = False
+    """Make layers in training mode record no statistics, in this block.
+
+    Batch norms still normalise by the batch, and spectral norms by the singular values that they have found so far.
+    """
+    switches = [
+        (part, switch)
+        for kind, switch in _RECORDING.items()
+        for part in module.modules()
+        if isinstance(part, kind) and part.training
+    ]
+    for part, switch in switches:
+        setattr(part, switch, False)
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for part, switch in switches:
+            setattr(part, switch, True)

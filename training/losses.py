@@ -61,6 +61,51 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum(dim=1).mean()
 
 
+def mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor], Tensor], *, unbiased: bool = True) -> Tensor:
+    """Return an estimate of the squared maximum mean discrepancy: E k(a, a') + E k(b, b') − 2 E k(a, b).
+
+    https://jmlr.org/papers/v13/gretton12a.html, equations 3 (unbiased) and 5 (biased).
+
+    Args:
+        a: Samples, float [N, m], at least two for the unbiased estimate.
+        b: Samples of the other distribution, float [M, m], likewise.
+        kernel: k, a map from squared distances ‖a − b‖² to the kernel's values.
+        unbiased: Whether to leave out the distance of a sample from itself. The unbiased estimate is negative about
+            half of the time if both distributions are the same; the biased one is never negative.
+    """
+
+    def within(samples: Tensor) -> Tensor:
+        similarity = kernel(_squared_distances(samples, samples))
+        if not unbiased:
+            return similarity.mean()
+        return (similarity.sum() - similarity.trace()) / (len(samples) * (len(samples) - 1))
+
+    return within(a) + within(b) - 2.0 * kernel(_squared_distances(a, b)).mean()
+
+
+def inverse_multiquadric_kernel(squared_distances: Tensor, latent_dim: int) -> Tensor:
+    """Return Σ_s C / (C + d²) with C = 2ms, for s = 0.1, 0.2, 0.5, 1, 2, 5, 10: the kernel of the WAE's authors.
+
+    https://arxiv.org/abs/1711.01558, section 4. For two samples of N(0, I) in m dimensions, E d² = 2m.
+
+    Args:
+        squared_distances: d², float of any shape.
+        latent_dim: m.
+    """
+    scales = [2.0 * latent_dim * scale for scale in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)]
+    return torch.stack([scale / (scale + squared_distances) for scale in scales]).sum(dim=0)
+
+
+def gaussian_kernel(squared_distances: Tensor, latent_dim: int) -> Tensor:
+    """Return exp(−d² / m²): the kernel of InfoVAE's authors (https://arxiv.org/abs/1706.02262).
+
+    Args:
+        squared_distances: d², float of any shape.
+        latent_dim: m.
+    """
+    return torch.exp(-squared_distances / latent_dim**2)
+
+
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor) -> Tensor:
     """Return the batch mean of (‖∇C(x̃)‖₂ − 1)², x̃ = fake + β (real − fake), with β ~ U(0, 1) for each sample.
 
@@ -95,6 +140,11 @@ def critic_terms(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor,
         "wasserstein": critic(fake).mean() - critic(real).mean(),
         "penalty": penalty * gradient_penalty(critic, real, fake),
     }
+
+
+def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Return the squared distance of every row of `a` from every row of `b`, [N, M]."""
+    return (a[:, None] - b[None]).square().sum(dim=2)
 
 
 def _cross_entropy(reconstruction: Tensor, x: Tensor, reduction: Literal["mean", "sum"]) -> Tensor:

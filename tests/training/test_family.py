@@ -20,8 +20,10 @@ CONV = ("steps=20", "log_every=5", "sample_every=10", "latent_dim=4", "filters=4
 SYSTEMS = {
     "vae": ("vae-digits", CONV),
     "vae-learned-variance": ("vae-digits", (*CONV, "likelihood=learned-variance")),
-    "rae": ("rae-digits", (*CONV, "components=4")),
-    "ae": ("ae-digits", (*CONV, "components=1")),
+    "rae": ("rae-digits", (*CONV, "posthoc_components=4")),
+    "rae-spectral-norm": ("rae-sn-digits", (*CONV, "posthoc_components=4")),
+    "injflow": ("injflow-digits", CONV),
+    "ae": ("ae-digits", (*CONV, "posthoc_components=1")),
 }
 
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import distributions
 
 from training.losses import (
     binary_cross_entropy,
+    gaussian_kernel,
     gaussian_kl,
     gaussian_nll,
     gradient_penalty,
+    inverse_multiquadric_kernel,
+    mmd,
     sum_binary_cross_entropy,
     sum_squared_error,
 )
@@ -97,3 +103,43 @@ def test_gaussian_kl_is_that_of_torchs_distributions():
     expected = distributions.kl_divergence(posterior, distributions.Normal(0.0, 1.0)).sum(1).mean()
     torch.testing.assert_close(gaussian_kl(mean, log_variance), expected)
     assert gaussian_kl(torch.zeros(2, 3), torch.zeros(2, 3)).item() == 0.0
+
+
+KERNELS = [partial(inverse_multiquadric_kernel, latent_dim=3), partial(gaussian_kernel, latent_dim=3)]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_mmd_is_the_mean_over_all_pairs(kernel, unbiased):
+    a, b = torch.randn(5, 3), 1.0 + torch.randn(7, 3)
+
+    def mean(left: torch.Tensor, right: torch.Tensor, same: bool) -> float:
+        pairs = [(i, j) for i in range(len(left)) for j in range(len(right)) if not (same and unbiased and i == j)]
+        return sum(kernel((left[i] - right[j]).square().sum()).item() for i, j in pairs) / len(pairs)
+
+    expected = mean(a, a, True) + mean(b, b, True) - 2.0 * mean(a, b, False)
+    assert mmd(a, b, kernel, unbiased=unbiased).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_mmd_is_that_of_pythae():
+    from pythae.models import WAE_MMD
+
+    config = SimpleNamespace(reg_weight=1.0, latent_dim=3, kernel_bandwidth=1.0)
+    other = SimpleNamespace(
+        model_config=config,
+        kernel_choice="imq",
+        scales=[0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0],
+        reconstruction_loss_scale=1.0,
+    )
+    other.imq_kernel = partial(WAE_MMD.imq_kernel, other)
+    a, b, x = torch.randn(16, 3), torch.randn(16, 3), torch.zeros(16, 1)
+    _, _, expected = WAE_MMD.loss_function(other, x, x, a, b)
+    torch.testing.assert_close(mmd(a, b, KERNELS[0]), expected)
+
+
+def test_biased_mmd_of_the_same_samples_is_zero_and_has_a_gradient_elsewhere():
+    a = torch.randn(16, 3, requires_grad=True)
+    assert mmd(a, a, KERNELS[0], unbiased=False).item() == pytest.approx(0.0, abs=1e-5)
+    mmd(a, torch.randn(16, 3), KERNELS[0]).backward()
+    assert torch.isfinite(a.grad).all()
+    assert a.grad.abs().sum() > 0

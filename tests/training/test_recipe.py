@@ -64,13 +64,14 @@ def test_files_of_ones_own(tmp_path):
 
 
 def test_a_recipe_like_another(tmp_path):
-    twin, whole = recipes.load("aae-digits"), recipes.load("maskaae-digits")
-    assert (twin.parameters.pop("masked"), whole.parameters.pop("masked")) == (False, True)
-    same = {"name": "", "description": ""}
+    whole, twin = recipes.load("maskaae-digits"), recipes.load("aae-digits")
+    mask = {"variance_penalty": 200.0, "mask_reconstruction": 1000.0, "polarisation_cap": 2048.0, "mask_lr": 2e-3}
+    assert whole.parameters == twin.parameters | mask
+    same = {"name": "", "description": "", "model": "", "parameters": {}}
     assert twin.model_copy(update=same) == whole.model_copy(update=same)
     path = tmp_path / "mine.toml"
-    path.write_text('like = "aae-digits"\nsteps = 5\n')
-    assert (recipes.load(str(path)).steps, recipes.load(str(path)).parameters["masked"]) == (5, False)
+    path.write_text('like = "maskaae-digits"\nsteps = 5\n')
+    assert (recipes.load(str(path)).steps, recipes.load(str(path)).parameters["mask_lr"]) == (5, 2e-3)
     path.write_text('like = "aae-digit"\n')
     with pytest.raises(InvalidInput, match="like: there is no 'aae-digit'; did you mean aae-digits"):
         recipes.load(str(path))

@@ -20,9 +20,13 @@ _GAME: Final = {"prior_hidden": 8, "critic_hidden": 8}
 SMALL: Final[dict[str, dict[str, Any]]] = {
     "flexae": {**_CONV, **_GAME, "noise_dim": 6},
     "flexae_sr": {**_CONV, **_GAME, "noise_dim": 6},
+    "aae": {**_CONV, "network": "conv", "critic_hidden": 8},
     "maskaae": {**_CONV, "network": "conv", "critic_hidden": 8},
     "vae": _CONV,
-    "rae": {**_CONV, "components": 3},
+    "rae": {**_CONV, "posthoc": "mixture", "posthoc_components": 3},
+    "wae_mmd": _CONV,
+    "wae_gan": {**_CONV, "critic_hidden": 8},
+    "injflow": _CONV,
 }
 # What a model may be told to do otherwise: variant → (model, settings beside SMALL).
 VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -30,11 +34,11 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "flexae-averaged": ("flexae", {"average": 0.9}),
     "flexae-whitened": ("flexae", {"average": 0.9, "prior_whitened": True, "prior_critic_steps": 2}),
     "maskaae-mlp": ("maskaae", {"network": "mlp", "layers": 1}),
-    "aae": ("maskaae", {"masked": False}),
     "vae-fixed-variance": ("vae", {"likelihood": "fixed-variance", "beta": 4.0}),
     "vae-learned-variance": ("vae", {"likelihood": "learned-variance"}),
-    "ae": ("rae", {"latent_penalty": 0.0, "weight_penalty": 0.0, "components": 1}),
+    "ae": ("rae", {"latent_penalty": 0.0, "weight_penalty": 0.0, "posthoc_components": 1}),
     "rae-gradient-penalty": ("rae", {"weight_penalty": 0.0, "gradient_penalty": 1e-4}),
+    "rae-spectral-norm": ("rae", {"weight_penalty": 0.0, "spectral_norm": True}),
 }
 
 

@@ -1,26 +1,27 @@
-"""RAE: a deterministic auto-encoder with a regularised decoder, and a mixture of Gaussians as its prior."""
+"""RAE: a deterministic auto-encoder with a regularised decoder, whose prior is fitted when it is finished."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import mse_loss
+from torch.nn.utils import parametrizations, parametrize
 
-from training.autoencoder import Autoencoder
+from training.autoencoder import Autoencoder, Exportable
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
-from training.priors.mixture import Mixture
 
 
 class RAE(Autoencoder):
     """A deterministic auto-encoder; one penalty keeps its latents small, another keeps its decoder smooth.
 
-    https://arxiv.org/abs/1903.12436. The prior is fitted to the latents of the training images when the
-    auto-encoder is finished. With every penalty at 0 the model is the plain auto-encoder (AE + GMM). The
-    penalties may be combined. RAE-SN, with spectral norm, is not available.
+    https://arxiv.org/abs/1903.12436. The model has no prior of its own: its recipes name a posthoc prior, which is a
+    mixture of 10 Gaussians in the paper. With every penalty at 0 the model is the plain auto-encoder (AE + GMM). The
+    penalties may be combined.
 
     The losses have the scale of the authors' code: means over pixels and over latent dimensions. The defaults are the
     published weights of RAE-L2 on MNIST. Ours: the networks are FlexAE's with its batch norm, and the learning rate
@@ -32,8 +33,8 @@ class RAE(Autoencoder):
         weight_penalty: λ of RAE-L2, the weight of the sum of the decoder's squared weights, without biases and batch
             norm.
         gradient_penalty: λ of RAE-GP, the weight of the mean of (∂ Σ x̂² / ∂z)².
-        components: Number of Gaussians of the prior. More match the latents more closely; with too many, a Gaussian
-            describes single training images.
+        spectral_norm: Whether each layer's weights are divided by their largest singular value
+            (https://arxiv.org/abs/1802.05957), in encoder and decoder: RAE-SN.
         filters: Channels of the first convolution; the second has twice as many.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
@@ -47,7 +48,7 @@ class RAE(Autoencoder):
         latent_penalty: NonNegativeFloat = 1e-4,
         weight_penalty: NonNegativeFloat = 1e-7,
         gradient_penalty: NonNegativeFloat = 0.0,
-        components: PositiveInt = 10,
+        spectral_norm: bool = False,
         filters: PositiveInt = 64,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 5e-4,
@@ -55,7 +56,11 @@ class RAE(Autoencoder):
         super().__init__()
         self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
-        self.prior = Mixture(latent_dim, components=components)
+        if spectral_norm:
+            for layer in [*self.encoder, *self.decoder]:
+                if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+                    parametrizations.spectral_norm(layer)
+        self.without_spectral_norm = partial(RAE, image_shape, latent_dim=latent_dim, filters=filters, hidden=hidden)
         self.latent_penalty = latent_penalty
         self.weight_penalty = weight_penalty
         self.gradient_penalty = gradient_penalty
@@ -78,3 +83,14 @@ class RAE(Autoencoder):
             (gradient,) = torch.autograd.grad(reconstruction.square().sum(), latents, create_graph=True)
             terms["gradient"] = self.gradient_penalty * gradient.square().mean()
         yield "autoencoder", terms
+
+    def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
+        """Return the model with plain weights in place of spectral norm. It must be in evaluation mode."""
+        spectral = {name: layer for name, layer in self.named_modules() if parametrize.is_parametrized(layer)}
+        if not spectral:
+            return super().for_export(mean, prune=prune)
+        state = {name: value for name, value in self.state_dict().items() if "parametrizations" not in name}
+        plain = self.without_spectral_norm()
+        plain.posthoc = self.posthoc
+        plain.load_state_dict(state | {f"{name}.weight": layer.weight for name, layer in spectral.items()})
+        return Exportable(plain.eval(), list(range(plain.sampler.latent_dim)))

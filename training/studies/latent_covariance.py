@@ -42,7 +42,7 @@ def run(study: Study) -> None:
 def _figure(both: Sequence[Twin], rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(9.0, 4.2), layout="constrained")
     for axes, twin, row in zip(figure.subplots(1, 2), both, rows, strict=True):
-        covariance = np.cov(twin.latents * twin.model.mask.detach().numpy(), rowvar=False)
+        covariance = np.cov(twin.latents * twin.mask, rowvar=False)
         drawn = axes.imshow(np.abs(covariance), vmin=0.0, vmax=1.0, cmap="viridis")
         title = f"{row['system']}: {row['active']} of {row['m']} active, NAC {row['nac']:.3f}"
         axes.set(title=title, xlabel="dimension", ylabel="dimension")

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
 
 from rae_serve import data_sets
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.errors import InvalidInput
+from training.autoencoder import Autoencoder
 from training.data import sources
 from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import Extractor, extract, load_extractor
@@ -17,7 +21,7 @@ from training.evaluation.metrics.distances import Features, frechet_distance
 from training.evaluation.metrics.latents import normalised_absolute_correlation
 from training.evaluation.metrics.pixels import mse
 from training.evaluation.subject import Subject
-from training.models.maskaae import MaskAAE
+from training.models.maskaae import ACTIVE, MaskAAE
 from training.runs import Run
 from training.studies.study import Study, recipe
 
@@ -107,9 +111,20 @@ class Twin:
     run: Run
 
     @cached_property
-    def model(self) -> MaskAAE:
+    def model(self) -> Autoencoder:
         """The model at the end of the run."""
-        return cast(MaskAAE, self.run.load()[0])
+        return self.run.load()[0]
+
+    @property
+    def mask(self) -> npt.NDArray[np.float32]:
+        """α of every dimension, [m]; an AAE's is 1."""
+        model = self.model
+        return model.mask.detach().numpy() if isinstance(model, MaskAAE) else np.ones(model.sampler.latent_dim, "f4")
+
+    @property
+    def active(self) -> list[int]:
+        """The dimensions that the model uses."""
+        return np.flatnonzero(self.mask >= ACTIVE).tolist()
 
     @cached_property
     def latents(self) -> Latents:
@@ -122,11 +137,11 @@ class Twin:
         generated = subject.decode(subject.latents(len(test), 0))
         return {
             "system": SYSTEMS[self.system],
-            "m": len(self.model.mask),
-            "active": len(self.model.active),
+            "m": len(self.mask),
+            "active": len(self.active),
             "reconstruction_mse": float(mse(subject.decode(self.latents), test).mean()),
             "generation_distance": self.twins.distance(generated),
-            "nac": normalised_absolute_correlation(self.latents[:, self.model.active]),
+            "nac": normalised_absolute_correlation(self.latents[:, self.active]),
         }
 
     @cached_property

@@ -18,8 +18,11 @@ from training.autoencoder import Exportable
 from training.data.batches import to_pixels
 from training.export.bundle import export
 from training.inference import Inference
+from training.models.aae import AAE
 from training.models.maskaae import MaskAAE
 from training.optimizers import TensorFlowRMSprop, descend
+from training.priors.mixture import Mixture
+from training.priors.wrappers import Whitened
 from training.progress import ProgressLine
 from training.runs import Run, load_data
 from training.trainer import Trainer
@@ -48,14 +51,22 @@ def test_order_is_the_published_one():
     ]
 
 
-def test_the_aae_is_the_model_without_its_mask():
-    twin = model(masked=False)
+def test_without_its_mask_it_is_the_aae():
+    torch.manual_seed(0)
+    twin = AAE(SHAPE, **SMALL).train()
     assert [name for name, _ in twin.updates(batches(), 0.5)] == ["autoencoder", *["critic"] * 5, "encoder"]
-    assert "mask" not in twin.optimizers()
-    assert twin.mask.tolist() == [1.0] * 6
-    codes = torch.randn(3, 6)
-    assert torch.equal(twin.decode(codes), twin.decoder(codes))
-    assert twin.diagnostics() == {}
+    masked = model(variance_penalty=0.0)
+    with torch.no_grad():
+        masked.depth.fill_(100.0)
+    assert masked.mask.tolist() == [1.0] * 6
+    for learner in (twin, masked):
+        torch.manual_seed(1)
+        optimizers = learner.optimizers()
+        for name, terms in learner.updates(batches(), 0.5):
+            if name != "mask":
+                descend(optimizers[name], terms)
+    weights = masked.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in twin.state_dict().items())
 
 
 def test_the_mask_waits_for_the_warm_up():
@@ -238,6 +249,28 @@ def test_pruning_equals_the_hard_masked_model(network):
     hard_masked[:, [0, 2, 5]] = latents
     torch.testing.assert_close(pruning.model.decode(latents), whole.decode(hard_masked))
     assert torch.equal(pruning.model.prior(latents), latents)
+    torch.testing.assert_close(pruning.model.critic(latents), whole.critic(whole.mask * hard_masked))
+
+
+def test_a_pruned_model_is_an_aae_of_fewer_dimensions():
+    whole = model()
+    with torch.no_grad():
+        whole.depth[2:] = 0.0
+    pruning = whole.for_export(torch.zeros(6))
+    name, parameters = pruning.system
+    assert name == "aae"
+    built = AAE(SHAPE, **parameters)
+    built.load_state_dict(pruning.model.state_dict())
+    x = next(batches())
+    assert torch.equal(built.decode(built.encode(x)), pruning.model.decode(pruning.model.encode(x)))
+
+
+def test_a_posthoc_prior_keeps_every_dimension():
+    whole = model()
+    whole.posthoc = Whitened(Mixture(6))
+    with torch.no_grad():
+        whole.depth[2:] = 0.0
+    assert whole.for_export(torch.zeros(6)).model is whole
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
@@ -267,13 +300,6 @@ def test_a_dimension_without_any_variance_is_no_division_by_zero():
     images = learner.decode(learner.encode(x))
     learner.finish(batches())
     torch.testing.assert_close(learner.decode(learner.encode(x)), images)
-
-
-def test_the_end_leaves_the_twin_without_a_mask_alone():
-    twin = model(masked=False).eval()
-    before = {name: value.clone() for name, value in twin.state_dict().items()}
-    twin.finish(batches())
-    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
 
 
 def test_the_end_is_in_the_last_checkpoint_and_in_no_other(masked_run):

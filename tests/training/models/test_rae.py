@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.training.variants import SHAPE, SMALL, batches
+from tests.training.variants import SHAPE, batches
 from training.models.rae import RAE
 from training.optimizers import descend
+from training.priors.mixture import Mixture
 
-UNREGULARISED = {**SMALL["rae"], "latent_penalty": 0.0, "weight_penalty": 0.0}
+UNREGULARISED = {"latent_dim": 4, "filters": 4, "hidden": 8, "latent_penalty": 0.0, "weight_penalty": 0.0}
 
 
 def terms(**settings: float) -> dict[str, float]:
@@ -61,3 +62,21 @@ def test_the_latent_penalty_keeps_latents_small():
         return model.codes(next(source)).square().mean().item()
 
     assert size(10.0) < 0.5 * size(0.0)
+
+
+def test_spectral_norm_is_baked_into_the_exported_weights_to_the_bit():
+    torch.manual_seed(0)
+    model = RAE(SHAPE, **UNREGULARISED | {"spectral_norm": True}).train()
+    model.posthoc = Mixture(4)
+    optimizers, source, x = model.optimizers(), batches(), next(batches())
+    for _ in range(100):
+        for name, update in model.updates(source, 0.0):
+            descend(optimizers[name], update)
+    model.eval()
+    plain = model.for_export(torch.zeros(4)).model
+    assert torch.equal(plain.decode(plain.encode(x)), model.decode(model.encode(x)))
+    assert not [name for name in plain.state_dict() if "parametrizations" in name]
+    for network in (plain.encoder, plain.decoder):
+        for layer in (network[0], network[-1 if network is plain.encoder else -2]):
+            largest = torch.linalg.svdvals(layer.weight.detach().flatten(1))[0].item()
+            assert largest == pytest.approx(1.0, rel=0.05)

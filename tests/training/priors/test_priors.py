@@ -17,7 +17,9 @@ from training.export.graphs import to_onnx
 from training.optimizers import descend
 from training.priors.base import Prior
 from training.priors.generator import Generator
+from training.priors.iop import IOP
 from training.priors.mixture import Mixture
+from training.priors.second_stage import SecondStage
 from training.priors.standard_normal import StandardNormal
 from training.priors.wrappers import Whitened
 
@@ -47,9 +49,11 @@ PRIORS: Final[dict[str, Callable[[], Prior]]] = {
     "mixture": lambda: Whitened(Mixture(DIM, components=5)),
     "mixture-of-one": lambda: Whitened(Mixture(DIM, components=1)),
     "mixture-auto": lambda: Whitened(Mixture(DIM)),
+    "second-stage": lambda: Whitened(SecondStage(DIM, hidden=32)),
+    "iop": lambda: Whitened(IOP(DIM, hidden=32, pool=20_000)),
 }
 # Priors that match any latents once they are started.
-FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "generator")]
+FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "generator", "second-stage")]
 # Nodes that give other results on another provider, or none at all.
 FORBIDDEN: Final = {"Erf", "RandomNormal", "RandomNormalLike", "RandomUniform", "Multinomial", "Bernoulli"}
 
@@ -96,7 +100,8 @@ def test_mean_and_covariance_of_samples_match_the_latents(name, steps):
     for _ in range(steps):
         for optimizer, terms in prior.updates(endless(latents), 0.0):
             descend(optimizers[optimizer], terms)
-    samples = prior.eval()(rows_of(prior, 5000)).detach()
+    prior.eval().finish()
+    samples = prior(rows_of(prior, 5000)).detach()
     deviation = latents.std(dim=0)
     torch.testing.assert_close(samples.mean(dim=0) / deviation, latents.mean(dim=0) / deviation, atol=0.2, rtol=0)
     scale = torch.outer(deviation, deviation)
@@ -104,17 +109,19 @@ def test_mean_and_covariance_of_samples_match_the_latents(name, steps):
 
 
 def test_a_prior_that_waits_for_its_fit_says_so(prior):
-    waits = any(isinstance(part, Mixture) for part in prior.modules())
+    waits = any(isinstance(part, Mixture | IOP) for part in prior.modules())
     assert prior.fitted == (not waits)
     if waits:  # the state before the fit is N(0, I)
         samples = prior(rows_of(prior, 5000))
         torch.testing.assert_close(torch.cov(samples.T), torch.eye(DIM), atol=0.1, rtol=0)
     prior.start(skewed(), skewed()[:50])
+    prior.finish()
     assert prior.fitted
 
 
 def test_the_graph_computes_the_same_at_every_batch_size(prior):
     prior.start(skewed(), skewed()[:50])
+    prior.finish()
     rows = rows_of(prior, 64)
     expected = prior.eval()(rows).detach().numpy()
     data = to_onnx("prior", NamedNoise(prior), {"noise": rows}, "latent", {})

@@ -23,6 +23,9 @@ SYSTEMS = {
     "rae": ("rae-digits", (*CONV, "posthoc_components=4")),
     "rae-spectral-norm": ("rae-sn-digits", (*CONV, "posthoc_components=4")),
     "injflow": ("injflow-digits", CONV),
+    "vamp-vae": ("vamp-vae-digits", (*CONV, "components=5")),
+    "iop-vae": ("iop-vae-digits", (*CONV, "ratio_hidden=8", "ratio_steps=2")),
+    "two-stage-vae": ("two-stage-vae-digits", (*CONV, "prior_steps=5", "posthoc_hidden=8")),
     "ae": ("ae-digits", (*CONV, "posthoc_components=1")),
 }
 

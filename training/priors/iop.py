@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Annotated, Final
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn.functional import dropout, softplus
 
@@ -35,7 +35,7 @@ class IOP(Components):
         lr: Learning rate of T.
         pool: Number of normals that are resampled. More help if the effective sample size is below `centres`.
         centres: Number of centres that are kept of them.
-        width: Standard deviation of the noise around a centre; 0 for samples that are the centres themselves.
+        width: Standard deviation of the noise around a centre. Higher values make samples vary more and blur q.
     """
 
     effective_samples: Tensor
@@ -49,7 +49,7 @@ class IOP(Components):
         lr: PositiveFloat = 1e-3,
         pool: Annotated[int, Field(ge=1, le=16_000_000)] = 1_000_000,
         centres: PositiveInt = 4096,
-        width: NonNegativeFloat = 0.1,
+        width: PositiveFloat = 0.1,
     ) -> None:
         super().__init__(latent_dim, 1, diagonal=True)
         self.network = mlp(latent_dim, 1, hidden, layers, activation=nn.Tanh)

@@ -13,7 +13,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from rae_serve.errors import InvalidInput
 from training.priors.base import Report, ignore
 from training.priors.components import Components
 
@@ -45,19 +44,17 @@ class Mixture(Components):
     def fitted(self) -> bool:
         return bool(self.is_fitted)
 
+    @property
+    def least_latents(self) -> int:
+        return 1 if self.components == "auto" else self.components
+
     @torch.no_grad()
     def start(self, latents: Tensor, held_out: Tensor, report: Report = ignore) -> None:
-        """Fit the mixture to latents [N, latent_dim]. EM starts from k-means, seeded by torch's random generator.
-
-        Raises:
-            InvalidInput: There are fewer latents than components.
-        """
+        """Fit the mixture to latents [N, latent_dim]. EM starts from k-means, seeded by torch's random generator."""
         rows, others = (tensor.double().cpu().numpy() for tensor in (latents, held_out))
         seed = int(torch.randint(2**31 - 1, ()))
         if self.components == "auto":
             fit = _likeliest(rows, others, seed, report)
-        elif len(rows) < self.components:
-            raise InvalidInput("posthoc_components", f"must be at most {len(rows)}, the number of images")
         else:
             fit = _fit(self.components, rows, seed)
         factors = np.linalg.cholesky(fit.covariances_)

@@ -24,6 +24,7 @@ from training.runs import SKIPPED, Origin, Run, check_new, load_data, locked
 from training.trainer import Interrupted, Trainer
 
 FITTING_STEPS: Final = 4000  # of a posthoc prior that is trained by steps, unless given
+_FREE: Final = ("name", "description", "licence", "seed", "minutes", "log_every", "sample_every")  # of a fit
 WORSE: Final = 1.25  # from this multiple of the least held-out error on, the user is told
 
 
@@ -139,8 +140,11 @@ def _fitting(run: Run, exportable: Exportable, overrides: Sequence[str]) -> Reci
     # The budget was that of the model's own training.
     document |= {"minutes": None, "prior_steps": 0}
     height, width, channels = run.data.preprocessing.shape
-    fresh = recipes.change(document, overrides).build((channels, height, width))
-    if fresh.sampler.optimizers():
+    changed = recipes.change(document, overrides)
+    for key, value in flat(changed).items():
+        if value != document.get(key, value) and not key.startswith(("posthoc", "prior_")) and key not in _FREE:
+            raise InvalidInput(key, f"belongs to the auto-encoder of {run.path}, which is finished")
+    if changed.build((channels, height, width)).sampler.optimizers():
         document["prior_steps"] = FITTING_STEPS
     return recipes.change(document, overrides)
 

@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 import torch
 
+from rae_serve.errors import InvalidInput
 from training.autoencoder import Autoencoder
 from training.data.batches import Batches, Index, Rows
 from training.data.dataset import Dataset
@@ -114,14 +115,12 @@ class PriorStage(Stage):
     @cached_property
     def rows(self) -> Rows:
         """The encoder's rows to fit to, of the training images; of mirrored ones too, where the recipe mirrors."""
-        train = self.dataset.train
-        return self._rows(train if len(self.dataset.validation) else np.delete(train, np.s_[::_CHOOSING]))
+        return self._rows(split(self.dataset)[0])
 
     @cached_property
     def held_out(self) -> Rows:
         """The encoder's rows to choose by."""
-        validation = self.dataset.validation
-        return self._rows(validation if len(validation) else self.dataset.train[::_CHOOSING])
+        return self._rows(split(self.dataset)[1])
 
     def _rows(self, index: Index) -> Rows:
         images, inference = self.dataset.images, Inference(self.model, self.device)
@@ -148,6 +147,14 @@ class PriorStage(Stage):
         self.model.sampler.finish()
 
 
+def split(dataset: Dataset) -> tuple[Index, Index]:
+    """Return the positions of the images that a prior is fitted to, and of those that it chooses by."""
+    if len(dataset.validation):
+        return dataset.train, dataset.validation
+    chosen_by = np.s_[::_CHOOSING]
+    return np.delete(dataset.train, chosen_by), dataset.train[chosen_by]
+
+
 def stages(
     recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device, *, finished: bool
 ) -> list[Stage]:
@@ -155,7 +162,13 @@ def stages(
 
     The prior has a stage of its own if it takes further steps, is fitted to the finished auto-encoder, or if the
     auto-encoder is finished from the start. Then there is no other stage.
+
+    Raises:
+        InvalidInput: There are too few images to fit the prior to.
     """
+    images, least = len(split(dataset)[0]), model.sampler.least_latents
+    if images < least:
+        raise InvalidInput("posthoc", f"needs at least {least:,} images to be fitted to, not {images:,}")
     if finished:
         return [PriorStage(recipe, model, dataset, device, recipe.prior_steps, 1.0)]
     share = recipe.prior_share if recipe.prior_steps else 0.0

@@ -61,7 +61,7 @@ def test_images_of_the_bundle_are_those_of_torch(run, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [9, 19])
-@pytest.mark.parametrize("system", ["vae", "rae"])
+@pytest.mark.parametrize("system", ["vae", "rae", "vamp-vae", "iop-vae"])
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, system, stop_at):
     """The prior of a RAE is fitted with the last step, which is the 20th."""
     start(system, tmp_path / "whole").fit()

@@ -16,7 +16,7 @@ from training import checkpoint, commands, trainer
 from training.inference import Inference
 from training.priors import mixture
 from training.runs import Run
-from training.trainer import Interrupted, Trainer
+from training.trainer import Trainer
 
 CPU = torch.device("cpu")
 MASKED = ("network=conv", "filters=4", "hidden=16", "critic_hidden=16", "latent_dim=8", "critic_steps=1")
@@ -144,11 +144,11 @@ def test_the_best_checkpoint_can_be_fitted(command, fails, tmp_path):
         (["--prior", "mixtur"], ["posthoc", "did you mean mixture?"]),
         (["--prior", "generator", "--components", "4"], ["posthoc_components", "is no key"]),
         (["--prior", "mixture", "--components", "0"], ["posthoc_components", "0"]),
-        (["--prior", "mixture", "--components", "5000"], ["posthoc_components", "must be at most 1425"]),
+        (["--prior", "mixture", "--components", "5000"], ["posthoc", "needs at least 5,000 images to be fitted to"]),
         (["--prior", "mixture", "--steps", "5"], ["prior_steps", "must be 0"]),
         (["--prior", "generator", "--steps", "0"], ["prior_steps", "must be above 0"]),
-        (["--prior", "mixture", "--set", "filters=8"], ["filters"]),
-        (["--prior", "mixture", "--best"], ["holds no checkpoint"]),
+        (["--prior", "mixture", "--set", "filters=8"], ["filters", "is finished"]),
+        (["--prior", "mixture", "--set", "validation=0.5"], ["validation", "is finished"]),
         (["--prior", "mixture", "--data", "synthetic-8"], ["data"]),
     ],
 )
@@ -157,16 +157,16 @@ def test_bad_input_is_one_line_and_leaves_nothing(fails, run, tmp_path, words, t
     assert not (tmp_path / "fitted").exists()
 
 
-def test_only_a_finished_auto_encoder_is_taken(fails, tmp_path):
+def test_only_a_finished_auto_encoder_is_taken(command, fails, tmp_path):
     path = tmp_path / "run"
+    small = [word for key in TINY for word in ("--set", key)]
 
     def stop(self: trainer.Trainer, report=trainer.ignore, fit=Trainer.fit) -> None:
         fit(self, lambda _: self.stop())
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "fit", stop)
-        commands.train("flexae-digits", ["steps=5", *TINY], None, path, "cpu", resume=False)
+        assert command("train", "flexae-digits", "--steps", 5, *small, "--out", path)[0] == 130
     fails(["fit", path, "--prior", "mixture", "--out", tmp_path / "fitted"], "is not finished", "--best")
     fails(["fit", path, "--prior", "mixture", "--out", path], "in use by a run")
     fails(["fit", tmp_path / "none", "--prior", "mixture"], "no run")
-    assert Interrupted

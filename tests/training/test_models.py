@@ -156,6 +156,19 @@ def test_images_and_codes_are_decode_and_encode(model):
     torch.testing.assert_close(codes, model.latents(model.rows(x)).detach())
 
 
+def test_the_reconstruction_falls(model):
+    optimizers, source, x = model.train().optimizers(), batches(size=64), next(batches(seed=1, size=64))
+
+    def error() -> float:
+        return (model.images(model.codes(x)) - x).square().mean().item()
+
+    before = error()
+    for _ in range(100):
+        for name, terms in model.updates(source, 0.5):
+            descend(optimizers[name], terms)
+    assert error() < 0.9 * before
+
+
 def test_a_seed_is_a_seed(variant):
     def weights() -> list[Tensor]:
         torch.manual_seed(3)
@@ -170,7 +183,7 @@ def test_a_seed_is_a_seed(variant):
 
 def test_the_prior_is_ready_once_it_is_started(model):
     model.eval()
-    rows = torch.cat([model.rows(x) for x in islice(batches(), 32)]).detach()
+    rows = torch.cat([model.rows(x) for x in islice(batches(size=64), 32)]).detach()
     model.start_prior(rows, rows[:64])
     model.sampler.finish()
     assert model.sampler.fitted

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from training import recipe as recipes
@@ -20,8 +21,8 @@ _GAME: Final = {"prior_hidden": 8, "critic_hidden": 8}
 SMALL: Final[dict[str, dict[str, Any]]] = {
     "flexae": {**_CONV, **_GAME, "noise_dim": 6},
     "flexae_sr": {**_CONV, **_GAME, "noise_dim": 6},
-    "aae": {**_CONV, "network": "conv", "critic_hidden": 8},
-    "maskaae": {**_CONV, "network": "conv", "critic_hidden": 8},
+    "aae": {**_CONV, "network": "conv", "critic_hidden": 8, "autoencoder_lr": 5e-3},
+    "maskaae": {**_CONV, "network": "conv", "critic_hidden": 8, "autoencoder_lr": 5e-3},
     "vae": _CONV,
     "rae": {**_CONV, "posthoc": "mixture", "posthoc_components": 3},
     "wae_mmd": _CONV,
@@ -35,7 +36,7 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     **{model: (model, {}) for model in SMALL},
     "flexae-averaged": ("flexae", {"average": 0.9}),
     "flexae-whitened": ("flexae", {"average": 0.9, "prior_whitened": True, "prior_critic_steps": 2}),
-    "maskaae-mlp": ("maskaae", {"network": "mlp", "layers": 1}),
+    "maskaae-mlp": ("maskaae", {"network": "mlp", "layers": 1, "hidden": 32}),
     "vae-fixed-variance": ("vae", {"likelihood": "fixed-variance", "beta": 4.0}),
     "vae-learned-variance": ("vae", {"likelihood": "learned-variance"}),
     "vae-warmup": ("vae", {"warmup": 0.75}),
@@ -43,6 +44,10 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "vae-iop-posthoc": ("vae", {"posthoc": "iop", "posthoc_hidden": 8}),
     "ae": ("rae", {"latent_penalty": 0.0, "weight_penalty": 0.0, "posthoc_components": 1}),
     "rae-gradient-penalty": ("rae", {"weight_penalty": 0.0, "gradient_penalty": 1e-4}),
+    "flexae-mixture": ("flexae", {"posthoc": "mixture", "posthoc_components": 2}),
+    "flexae-generator": ("flexae", {"posthoc": "generator", "posthoc_hidden": 8, "posthoc_critic_hidden": 8}),
+    "maskaae-mixture": ("maskaae", {"posthoc": "mixture", "posthoc_components": 2}),
+    "vae-mixture": ("vae", {"posthoc": "mixture"}),
     "rae-spectral-norm": ("rae", {"weight_penalty": 0.0, "spectral_norm": True}),
 }
 
@@ -53,8 +58,9 @@ def build(variant: str) -> Autoencoder:
     return recipes.check({"name": variant, "model": model, "steps": 1, **SMALL[model], **settings}).build(SHAPE)
 
 
-def batches(seed: int = 0) -> Iterator[Tensor]:
-    """Yield endless batches of 16 random images."""
+def batches(seed: int = 0, size: int = 16) -> Iterator[Tensor]:
+    """Yield endless batches of digits."""
     generator = torch.Generator().manual_seed(seed)
+    images = torch.from_numpy(load_digits().images).float()[:, None] / 16.0
     while True:
-        yield torch.rand(16, *SHAPE, generator=generator)
+        yield images[torch.randint(0, len(images), (size,), generator=generator)]

@@ -102,7 +102,7 @@ class AAE(Autoencoder):
         The authors scale the loss instead, but the scale of a loss hardly changes the steps of RMSProp.
         """
         late = self.schedule_progress(progress) >= 5.0 * self.period
-        return 0.2 if late and optimizer in ("autoencoder", "mask") else 1.0
+        return 0.2 if late and optimizer == "autoencoder" else 1.0
 
     def schedule_progress(self, progress: float) -> float:
         """Return how much of the run after the warm-up is done, from 0 to 1."""

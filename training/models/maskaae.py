@@ -77,6 +77,10 @@ class MaskAAE(AAE):
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         return super().optimizers() | {"mask": TensorFlowRMSprop([self.depth], self.learning_rates["mask"])}
 
+    def rate(self, optimizer: str, progress: float) -> float:
+        """Return a factor on an optimiser's learning rate: the mask slows down together with the auto-encoder."""
+        return super().rate("autoencoder" if optimizer == "mask" else optimizer, progress)
+
     def polarisation(self, progress: float) -> float:
         """Return the weight c of Σ|α(1 − α)|: 2/m at first, doubled every 4R up to its cap."""
         doublings = int(self.schedule_progress(progress) / (4.0 * self.period))

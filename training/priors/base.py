@@ -54,6 +54,11 @@ class Prior(nn.Module):
         """Whether the prior can be sampled; False if it needs `start`, or `finish`, first."""
         return True
 
+    @property
+    def least_latents(self) -> int:
+        """The fewest latents that `start` can fit the prior to."""
+        return 1
+
     def noise(self, count: int) -> Tensor:
         """Draw noise [count, noise_dim] from torch's random generator, on the prior's device."""
         device = next(chain(self.parameters(), self.buffers())).device

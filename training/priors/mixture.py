@@ -13,12 +13,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from rae_serve.errors import InvalidInput
 from training.priors.base import Report, ignore
 from training.priors.components import Components
 
 # The numbers of components that "auto" tries, in this order.
 CANDIDATES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 400, 800)
+_TRIAL: Final = 15  # iterations of EM after which numbers of components are compared
+_ITERATIONS: Final = 100  # the most iterations of EM
 Rows = npt.NDArray[np.float64]
 
 
@@ -45,21 +46,19 @@ class Mixture(Components):
     def fitted(self) -> bool:
         return bool(self.is_fitted)
 
+    @property
+    def least_latents(self) -> int:
+        return 1 if self.components == "auto" else self.components
+
     @torch.no_grad()
     def start(self, latents: Tensor, held_out: Tensor, report: Report = ignore) -> None:
-        """Fit the mixture to latents [N, latent_dim]. EM starts from k-means, seeded by torch's random generator.
-
-        Raises:
-            InvalidInput: There are fewer latents than components.
-        """
+        """Fit the mixture to latents [N, latent_dim]. EM starts from k-means, seeded by torch's random generator."""
         rows, others = (tensor.double().cpu().numpy() for tensor in (latents, held_out))
         seed = int(torch.randint(2**31 - 1, ()))
         if self.components == "auto":
             fit = _likeliest(rows, others, seed, report)
-        elif len(rows) < self.components:
-            raise InvalidInput("posthoc_components", f"must be at most {len(rows)}, the number of images")
         else:
-            fit = _fit(self.components, rows, seed)
+            fit = _fit(GaussianMixture(self.components, random_state=seed, max_iter=_ITERATIONS), rows)
         factors = np.linalg.cholesky(fit.covariances_)
         self.place(*(torch.from_numpy(array) for array in (fit.weights_, fit.means_, factors)))
         self.is_fitted.fill_(True)
@@ -75,17 +74,17 @@ def _likeliest(rows: Rows, held_out: Rows, seed: int, report: Report) -> Gaussia
     for components in CANDIDATES:
         if components > len(rows):
             break
-        fit = _fit(components, rows, seed)
+        fit = _fit(GaussianMixture(components, random_state=seed, max_iter=_TRIAL, warm_start=True), rows)
         likelihood = float(fit.score(held_out))
         report({"components": components, "held_out": likelihood})
         if best is not None and likelihood <= greatest:
             break
         best, greatest = fit, likelihood
     assert best is not None
-    return best
+    return _fit(best.set_params(max_iter=_ITERATIONS), rows)
 
 
-def _fit(components: int, rows: Rows, seed: int) -> GaussianMixture:
+def _fit(mixture: GaussianMixture, rows: Rows) -> GaussianMixture:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # after 100 iterations, the likelihood hardly grows
-        return GaussianMixture(components, random_state=seed).fit(rows)
+        warnings.simplefilter("ignore", ConvergenceWarning)  # after so many iterations, the likelihood hardly grows
+        return mixture.fit(rows)

@@ -76,6 +76,10 @@ class Whitened(Prior):
     def fitted(self) -> bool:
         return self.prior.fitted
 
+    @property
+    def least_latents(self) -> int:
+        return self.prior.least_latents
+
     def whiten(self, latents: Tensor) -> Tensor:
         """Return latents [B, latent_dim] in the coordinates of the inner prior."""
         return torch.linalg.solve_triangular(self.scale, (latents - self.shift).T, upper=False).T

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from rae_serve.errors import InvalidInput
 from tests.training.variants import SHAPE, batches
+from training import recipe as recipes
 from training.models.rae import RAE
 from training.optimizers import descend
 from training.priors.mixture import Mixture
@@ -80,3 +82,8 @@ def test_spectral_norm_is_baked_into_the_exported_weights_to_the_bit():
         for layer in (network[0], network[-1 if network is plain.encoder else -2]):
             largest = torch.linalg.svdvals(layer.weight.detach().flatten(1))[0].item()
             assert largest == pytest.approx(1.0, rel=0.05)
+
+
+def test_a_recipe_without_a_prior_is_refused():
+    with pytest.raises(InvalidInput, match="posthoc: must be given"):
+        recipes.check({"name": "rae", "model": "rae", "steps": 1}).build(SHAPE)

@@ -9,7 +9,6 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from rae_serve import noise
-from rae_serve.errors import InvalidInput
 from training.priors.components import Components, bounds
 from training.priors.mixture import Mixture
 from training.priors.wrappers import Whitened
@@ -139,8 +138,3 @@ def test_an_unused_dimension_stays_unused():
     mixture = Whitened(Mixture(3, components=2))
     mixture.start(latents, latents[:50])
     torch.testing.assert_close(mixture(torch.randn(50, 4))[:, 2], torch.full((50,), 0.5), atol=1e-4, rtol=0)
-
-
-def test_more_components_than_latents_are_refused():
-    with pytest.raises(InvalidInput, match="posthoc_components: must be at most 5"):
-        Mixture(2, components=6).start(torch.randn(5, 2), torch.randn(1, 2))

@@ -54,6 +54,11 @@ PRIORS: Final[dict[str, Callable[[], Prior]]] = {
 }
 # Priors that match any latents once they are started.
 FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "generator", "second-stage")]
+# Priors of two dimensions that have a density.
+DENSITIES: Final[dict[str, Callable[[], Prior]]] = {
+    "whitened": lambda: Whitened(StandardNormal(2)),
+    "mixture": lambda: Whitened(Mixture(2, components=5)),
+}
 # Nodes that give other results on another provider, or none at all.
 FORBIDDEN: Final = {"Erf", "RandomNormal", "RandomNormalLike", "RandomUniform", "Multinomial", "Bernoulli"}
 
@@ -73,6 +78,12 @@ def skewed(count: int = 4000) -> Tensor:
     return torch.tensor([3.0, -1.0, 10.0, 0.0]) + normal @ mix.T
 
 
+def bent() -> Tensor:
+    """Latents in the plane that lie along a parabola."""
+    normal = torch.randn(4000, 2, generator=torch.Generator().manual_seed(2))
+    return torch.stack([3.0 + normal[:, 0], 0.2 * normal[:, 1] + 0.3 * normal[:, 0].square()], dim=1)
+
+
 def rows_of(prior: Prior, count: int, seed: int = 7) -> Tensor:
     return torch.from_numpy(noise.normals(seed, 0, count, prior.noise_dim))
 
@@ -80,6 +91,16 @@ def rows_of(prior: Prior, count: int, seed: int = 7) -> Tensor:
 def endless(latents: Tensor) -> Iterator[Tensor]:
     while True:
         yield latents[torch.randint(0, len(latents), (64,))]
+
+
+def fit(prior: Prior, latents: Tensor, steps: int) -> None:
+    """Fit a prior, and complete it after some steps."""
+    prior.start(latents, latents[:50])
+    optimizers = prior.train().optimizers()
+    for step in range(steps):
+        for optimizer, terms in prior.updates(endless(latents), step / steps):
+            descend(optimizers[optimizer], terms)
+    prior.finish()
 
 
 def test_samples_are_a_function_of_the_noise(prior):
@@ -95,17 +116,38 @@ def test_samples_are_a_function_of_the_noise(prior):
 def test_mean_and_covariance_of_samples_match_the_latents(name, steps):
     torch.manual_seed(0)
     prior, latents = PRIORS[name](), skewed()
-    prior.start(latents, latents[:50])
-    optimizers = prior.train().optimizers()
-    for _ in range(steps):
-        for optimizer, terms in prior.updates(endless(latents), 0.0):
-            descend(optimizers[optimizer], terms)
-    prior.eval().finish()
-    samples = prior(rows_of(prior, 5000)).detach()
+    fit(prior, latents, steps)
+    samples = prior.eval()(rows_of(prior, 5000)).detach()
     deviation = latents.std(dim=0)
     torch.testing.assert_close(samples.mean(dim=0) / deviation, latents.mean(dim=0) / deviation, atol=0.2, rtol=0)
     scale = torch.outer(deviation, deviation)
     torch.testing.assert_close(torch.cov(samples.T) / scale, torch.cov(latents.T) / scale, atol=0.35, rtol=0)
+
+
+@pytest.mark.parametrize("name", DENSITIES)
+def test_a_density_integrates_to_one_and_has_the_moments_of_the_samples(name):
+    torch.manual_seed(0)
+    prior, latents = DENSITIES[name](), bent()
+    fit(prior, latents, steps=20)
+    samples = prior.eval()(rows_of(prior, 20_000)).detach()
+    span = 8.0 * samples.std(dim=0)
+    axes = [
+        torch.linspace(c - s, c + s, 400) for c, s in zip(samples.mean(dim=0).tolist(), span.tolist(), strict=True)
+    ]
+    grid = torch.cartesian_prod(*axes)
+    with torch.no_grad():
+        density = prior.log_density(grid)
+    assert density is not None
+    weights = density.double().exp() * (2.0 * span / 399.0).prod()
+    assert weights.sum().item() == pytest.approx(1.0, abs=0.02)
+    mean = weights @ grid.double()
+    torch.testing.assert_close(samples.mean(dim=0).double(), mean, atol=0.05 * span.max().item() / 8.0, rtol=0)
+    centred = grid.double() - mean
+    covariance = (centred.T * weights) @ centred
+    torch.testing.assert_close(
+        torch.cov(samples.T).double() / covariance, torch.ones(2, 2).double(), atol=0.15, rtol=0
+    )
+    assert prior.log_density(samples).mean() > prior.log_density(samples + 0.5 * samples.std(dim=0)).mean()
 
 
 def test_a_prior_that_waits_for_its_fit_says_so(prior):

@@ -122,11 +122,19 @@ def test_every_term_is_a_finite_scalar_with_a_gradient(model, progress):
         descend(optimizers[name], terms)
 
 
-def test_encoding_is_deterministic_and_the_mean_of_the_latents(model):
+def test_encoding_is_deterministic(model):
+    x = next(batches())
+    model.eval()
+    assert torch.equal(model.encode(x), model.encode(x))
+
+
+@pytest.mark.parametrize(
+    "variant", [name for name in VARIANTS if name != "flow_vae"]
+)  # it encodes to a flow of the mean
+def test_encoding_is_the_mean_of_the_latents(model):
     x = next(batches())
     model.eval()
     with torch.no_grad():
-        assert torch.equal(model.encode(x), model.encode(x))
         drawn = torch.stack([model.codes(x) for _ in range(400)])
         deviation = drawn.std(dim=0).mean().item()
         torch.testing.assert_close(drawn.mean(dim=0), model.encode(x), atol=5.0 * deviation / 20.0 + 1e-5, rtol=0)

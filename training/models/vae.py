@@ -72,8 +72,8 @@ class VAE(Autoencoder):
             self.largest_term = math.inf  # with a small γ, a large loss is no divergence
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        priors = ("prior.", "posthoc.")
-        own = [parameter for name, parameter in self.named_parameters() if not name.startswith(priors)]
+        others = ("prior.", "posthoc.", "critic.")
+        own = [parameter for name, parameter in self.named_parameters() if not name.startswith(others)]
         return {"autoencoder": adam(own, self.lr)}
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
@@ -86,6 +86,7 @@ class VAE(Autoencoder):
             {
                 "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
                 "kl": weight * self.divergence(rows, latents, progress),
+                **self.further_terms(latents),
             },
         )
         if self.likelihood == "learned-variance":
@@ -101,6 +102,14 @@ class VAE(Autoencoder):
             progress: How much of the run is done, from 0 to 1.
         """
         return gaussian_kl(*rows.chunk(2, dim=1))
+
+    def further_terms(self, latents: Tensor) -> dict[str, Tensor]:
+        """Return further terms of the loss, by name.
+
+        Args:
+            latents: A latent of each image, drawn from its distribution, [B, m].
+        """
+        return {}
 
     def rows(self, x: Tensor) -> Tensor:
         """Return means and log-variances, [B, 2m]."""

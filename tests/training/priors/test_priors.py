@@ -16,6 +16,7 @@ from rae_serve import noise
 from training.export.graphs import to_onnx
 from training.optimizers import descend
 from training.priors.base import Prior
+from training.priors.flow import Flow
 from training.priors.generator import Generator
 from training.priors.iop import IOP
 from training.priors.mixture import Mixture
@@ -49,6 +50,7 @@ PRIORS: Final[dict[str, Callable[[], Prior]]] = {
     "mixture": lambda: Whitened(Mixture(DIM, components=5)),
     "mixture-of-one": lambda: Whitened(Mixture(DIM, components=1)),
     "mixture-auto": lambda: Whitened(Mixture(DIM)),
+    "flow": lambda: Whitened(Flow(DIM, hidden=32)),
     "second-stage": lambda: Whitened(SecondStage(DIM, hidden=32)),
     "iop": lambda: Whitened(IOP(DIM, hidden=32, pool=20_000)),
 }
@@ -58,6 +60,7 @@ FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "gen
 DENSITIES: Final[dict[str, Callable[[], Prior]]] = {
     "whitened": lambda: Whitened(StandardNormal(2)),
     "mixture": lambda: Whitened(Mixture(2, components=5)),
+    "flow": lambda: Whitened(Flow(2, hidden=32, lr=1e-2)),
 }
 # Nodes that give other results on another provider, or none at all.
 FORBIDDEN: Final = {"Erf", "RandomNormal", "RandomNormalLike", "RandomUniform", "Multinomial", "Bernoulli"}

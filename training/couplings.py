@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from training.networks import mlp
 
-_GREATEST_LOG_SCALE: Final = 2.0  # a layer multiplies by e² at the most, so that no sample runs away
+_GREATEST_LOG_SCALE: Final = 1.0  # a layer multiplies by e at the most, so that no sample runs away
 
 
 class Couplings(nn.Module):
@@ -87,4 +87,5 @@ class _Coupling(nn.Module):
         output = self.network(seen if context is None else torch.cat([seen, context], dim=1))
         log_scale, shift = output.chunk(2, dim=1)
         changed = 1.0 - self.kept
-        return _GREATEST_LOG_SCALE * torch.tanh(log_scale / _GREATEST_LOG_SCALE) * changed, shift * changed
+        bounded = torch.tanh(log_scale / _GREATEST_LOG_SCALE)
+        return _GREATEST_LOG_SCALE * changed * bounded, changed * shift

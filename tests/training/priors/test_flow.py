@@ -32,29 +32,29 @@ def train(flow: Flow, optimizers: dict[str, torch.optim.Optimizer], latents: Ten
 
 
 def test_a_flow_learns_what_a_gaussian_cannot():
-    flow, held_out = Flow(2, hidden=32, lr=5e-3), ring(500)
+    flow, held_out = Flow(2, hidden=32, lr=5e-3, weight_decay=0.0), ring(500)
     flow.start(ring(10), held_out)
     gaussian = StandardNormal(2).log_density(held_out).mean().item()
     assert flow.diagnostics() == {"held_out": pytest.approx(gaussian), "best_step": 0}
-    train(flow, flow.optimizers(), ring(4000), steps=400)
+    train(flow, flow.optimizers(), ring(4000), steps=300)
     flow.finish()
     found = flow.diagnostics()
     assert found["held_out"] > gaussian + 0.5
     assert found["held_out"] == pytest.approx(flow.log_density(held_out).mean().item(), abs=1e-4)
     radius = flow(flow.noise(4000)).norm(dim=1)
-    assert radius.std() < 0.35  # that of N(0, I) is 0.66
+    assert radius.std() < 0.5  # that of N(0, I) is 0.66
 
 
 def test_a_flow_that_memorises_keeps_what_made_held_out_latents_likeliest():
-    flow, latents, held_out = Flow(2, hidden=64, lr=1e-2, weight_decay=0.0), ring(30), ring(200)
+    flow, latents, held_out = Flow(2, hidden=64, lr=1e-2, weight_decay=0.0), ring(10), ring(200)
     flow.start(latents, held_out)
-    train(flow, flow.optimizers(), latents, steps=500)
+    train(flow, flow.optimizers(), latents, steps=200)
     flow.finish()
     noise, log_det = flow.couplings.inverse(held_out)
     memorised = (flow.normal.log_density(noise) + log_det).mean()
-    assert flow.log_density(held_out).mean() > memorised + 0.5
-    assert flow.log_density(held_out).mean() >= flow.normal.log_density(held_out).mean()
-    assert flow.diagnostics()["best_step"] < 500
+    assert flow.log_density(held_out).mean() > memorised + 1.0
+    assert flow.log_density(held_out).mean() >= flow.normal.log_density(held_out).mean() - 1e-4
+    assert flow.diagnostics()["best_step"] < 200
 
 
 def test_the_density_is_that_of_the_samples():

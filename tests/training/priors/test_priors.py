@@ -60,7 +60,7 @@ FITTED: Final = [name for name in PRIORS if name not in ("standard-normal", "gen
 DENSITIES: Final[dict[str, Callable[[], Prior]]] = {
     "whitened": lambda: Whitened(StandardNormal(2)),
     "mixture": lambda: Whitened(Mixture(2, components=5)),
-    "flow": lambda: Whitened(Flow(2, hidden=32, lr=1e-2)),
+    "flow": lambda: Whitened(Flow(2, hidden=32)),
 }
 # Nodes that give other results on another provider, or none at all.
 FORBIDDEN: Final = {"Erf", "RandomNormal", "RandomNormalLike", "RandomUniform", "Multinomial", "Bernoulli"}
@@ -172,7 +172,7 @@ def test_the_graph_computes_the_same_at_every_batch_size(prior):
     data = to_onnx("prior", NamedNoise(prior), {"noise": rows}, "latent", {})
     graph = onnx.load_from_string(data).graph
     assert not FORBIDDEN & {node.op_type for node in graph.node}
-    assert len(graph.node) < 60
+    assert len(graph.node) < 120  # a flow of 8 layers has 114
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     (whole,) = session.run(None, {"noise": rows.numpy()})
     np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=1e-5)

@@ -18,10 +18,12 @@ from training.priors.iop import IOP
 class IOPVAE(VAE):
     """A VAE whose prior is the distribution q(z) of its latents, by a network T that learns ln q(z) / N(z; 0, I).
 
-    https://arxiv.org/abs/1809.05284, equations 8 to 11. From the KL divergence, the mean of T over one latent of each
-    image is subtracted. After each update of the VAE, T is updated on latents of further batches. When the training
-    is done, the prior is drawn by T (see `training/priors/iop.py`). Ours: the weight of the divergence rises over a
-    fraction of the training, and the steps of T alternate with those of the VAE.
+    https://arxiv.org/abs/1809.05284. The mean of T over one latent of each image is subtracted from the KL
+    divergence. After each update of the VAE, T is updated on latents of other batches. When the training is done, the
+    prior is drawn by T, as `training/priors/iop.py` describes; further steps of the prior (`prior_steps`) update T
+    alone.
+
+    Ours: the networks are FlexAE's, and the weight of the divergence rises over a fraction of the training.
 
     Args:
         ratio_steps: Updates of T for each update of the VAE.

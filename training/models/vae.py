@@ -38,8 +38,8 @@ class VAE(Autoencoder):
             (Gaussian with one learned γ).
         beta: Weight of the KL term; 1 is the VAE. Higher values bring the latents closer to the prior and make
             reconstructions blurrier.
-        warmup: First part of the training, as a fraction of it, over which the weight of the KL term rises from beta /
-            100 to beta; 0 for none.
+        warmup: First fraction of the training, over which the weight of the KL term rises from beta / 100 to beta; 0
+            for none.
         filters: Channels of the first convolution; the second has twice as many.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate.

@@ -14,20 +14,21 @@ from training.models.vae import VAE
 from training.networks import ImageShape
 from training.priors.components import Components
 
-_LOG_VARIANCES: Final = (-6.0, 2.0)  # the least and the greatest ln σ² of the encoder, as in the authors' code
+_LOG_VARIANCES: Final = (-6.0, 2.0)  # the least and the greatest ln σ² of the encoder
 
 
 class VampVAE(VAE):
     """A VAE with the prior 1/K Σ q(z|u_k), where u_k are learned images, the pseudo-inputs.
 
-    https://arxiv.org/abs/1705.07120, equation 9. In place of the KL divergence stands ln q(z|x) − ln 1/K Σ q(z|u_k),
-    of one sample z for each image. The encoder has no batch norm: it would give a pseudo-input one Gaussian in a
-    batch of pseudo-inputs and another in evaluation. Whenever the model goes from training to evaluation, the prior
-    copies the Gaussians of the pseudo-inputs.
+    https://arxiv.org/abs/1705.07120. The loss has ln q(z|x) − ln 1/K Σ q(z|u_k) in place of the KL divergence, with
+    one sample z for each image. The encoder has no batch norm: with it, a pseudo-input would have one Gaussian in
+    training, where the batch normalises it, and another in evaluation. Whenever the model goes from training to
+    evaluation, the prior takes over the Gaussians of the pseudo-inputs.
 
-    Ours: the networks are FlexAE's, the optimiser is Adam, and the weight of the divergence rises over a fraction of
-    the training (the authors: 100 epochs). The pixels of the pseudo-inputs start at N(μ, (0.2 μ)²), or narrower for μ
-    above 0.5, so that they lie between 0 and 1. Outside, a pixel has no gradient.
+    The log-variances are kept between −6 and 2, as in the authors' code. Ours: the networks are FlexAE's, the
+    optimiser is Adam, and the weight of the divergence rises over a fraction of the training, not over 100 epochs.
+    The pixels of the pseudo-inputs start at N(μ, (μ/5)²), or with a deviation of (1 − μ)/5 if that is less: so nearly
+    all lie between 0 and 1, outside of which a pixel has no gradient.
 
     Args:
         components: Number of pseudo-inputs K. More match the latents more closely and take longer.

@@ -21,12 +21,14 @@ _CHUNK: Final = 20_000  # normals that T weighs at once
 class IOP(Components):
     """A network T learns ln q(z) / N(z; 0, I) of latents ~ q; normals, resampled in proportion to e^T, are the prior.
 
-    https://arxiv.org/abs/1809.05284, section 3. T learns it by telling latents from normals. The paper leaves open how
-    to sample the prior. Ours: `finish` resamples a pool of normals once, to equally likely centres, and a sample is a
-    centre plus a little noise. So all samples are near one of finitely many points, and `log_density`, which is that
-    of these samples, is far below q between the points. If T favours a small part of N(0, I), few normals of the pool
-    matter: their number, (Σ e^T)² / Σ e^2T, is the effective sample size. T starts at 0, and before `finish`, the
-    prior is N(0, I).
+    https://arxiv.org/abs/1809.05284. T learns it by telling latents from normals. With few latents, T knows them by
+    heart after some hundred steps, and a mixture is the better prior.
+
+    The paper leaves open how to sample the prior. Ours: `finish` draws a pool of normals and keeps centres of it, in
+    proportion to e^T. All centres are equally likely, and a sample is a centre plus a little noise. So samples lie
+    near finitely many points, and `log_density`, which is that of the samples, is far below q between the points. If
+    few normals of the pool have most of the weight, so do few centres; the effective sample size (Σ e^T)² / Σ e^2T
+    tells how many. Where the sources are silent: T starts at 0. Before `finish`, the prior is N(0, I).
 
     Args:
         latent_dim: Dimensions m of a latent.
@@ -53,7 +55,8 @@ class IOP(Components):
     ) -> None:
         super().__init__(latent_dim, 1, diagonal=True)
         self.network = mlp(latent_dim, 1, hidden, layers, activation=nn.Tanh)
-        nn.init.zeros_(self.network[-1].weight)
+        for parameter in self.network[-1].parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("effective_samples", torch.zeros(()))  # 0 until `finish`
         self.lr = lr
         self.pool = pool
@@ -72,7 +75,7 @@ class IOP(Components):
         yield "prior_ratio", self.ratio_terms(real, torch.randn_like(real))
 
     def ratio_terms(self, latents: Tensor, normals: Tensor) -> dict[str, Tensor]:
-        """Return T's loss, the cross-entropy of telling latents from normals: section 3.2.
+        """Return T's loss, the cross-entropy of telling latents from normals.
 
         Args:
             latents: Latents of images [B, latent_dim], which T learns to score high.

@@ -47,7 +47,6 @@ def test_a_sample_is_a_centre_and_noise_of_the_given_width():
     prior = tilted(1.0, centres=50, width=1e-6)
     exact = prior(prior.noise(500))
     assert torch.cdist(exact, prior.means).amin(dim=1).max() < 1e-2
-    assert len(exact.unique(dim=0)) <= 50
     wide = tilted(1.0, centres=1, width=0.5)
     torch.testing.assert_close(wide(wide.noise(20_000)).std(dim=0), torch.full((3,), 0.5), atol=0.02, rtol=0)
 

@@ -50,7 +50,7 @@ class FlowVAE(VAE):
         self.couplings = Couplings(latent_dim, flow_layers, flow_hidden, context_dim)
         self.widths = (2 * latent_dim, context_dim)
 
-    def divergence(self, rows: Tensor, latents: Tensor, progress: float) -> Tensor:
+    def divergence(self, rows: Tensor, latents: Tensor) -> Tensor:
         gaussian, context = rows.split(self.widths, dim=1)
         start, log_det = self.couplings.inverse(latents, context)
         posterior = gaussian_log_density(start, *gaussian.chunk(2, dim=1)) + log_det

@@ -58,5 +58,5 @@ class IOPVAE(VAE):
             for _, terms in self.prior.updates(map(self.codes, batches), progress):
                 yield "ratio", terms
 
-    def divergence(self, rows: Tensor, latents: Tensor, progress: float) -> Tensor:
-        return super().divergence(rows, latents, progress) - self.prior.log_ratio(latents).mean()
+    def divergence(self, rows: Tensor, latents: Tensor) -> Tensor:
+        return super().divergence(rows, latents) - self.prior.log_ratio(latents).mean()

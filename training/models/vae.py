@@ -85,7 +85,7 @@ class VAE(Autoencoder):
             "autoencoder",
             {
                 "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
-                "kl": weight * self.divergence(rows, latents, progress),
+                "kl": weight * self.divergence(rows, latents),
                 **self.further_terms(latents),
             },
         )
@@ -93,13 +93,12 @@ class VAE(Autoencoder):
             with torch.no_grad():
                 self.log_gamma.clamp_(min=math.log(_LEAST_GAMMA))
 
-    def divergence(self, rows: Tensor, latents: Tensor, progress: float) -> Tensor:
+    def divergence(self, rows: Tensor, latents: Tensor) -> Tensor:
         """Return the KL divergence of the images' distributions of latents from the prior, averaged over the batch.
 
         Args:
             rows: The encoder's rows of the images, [B, D].
             latents: A latent of each image, drawn from its distribution, [B, m].
-            progress: How much of the run is done, from 0 to 1.
         """
         return gaussian_kl(*rows.chunk(2, dim=1))
 

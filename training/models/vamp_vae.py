@@ -59,7 +59,7 @@ class VampVAE(VAE):
         mean, log_variance = super().rows(x).chunk(2, dim=1)
         return torch.cat([mean, log_variance.clamp(*_LOG_VARIANCES)], dim=1)
 
-    def divergence(self, rows: Tensor, latents: Tensor, progress: float) -> Tensor:
+    def divergence(self, rows: Tensor, latents: Tensor) -> Tensor:
         mean, log_variance = rows.chunk(2, dim=1)
         means, log_variances = self.pseudo_rows().chunk(2, dim=1)
         posterior = gaussian_log_density(latents, mean, log_variance)

@@ -31,5 +31,5 @@ def test_the_divergence_is_less_by_the_mean_log_ratio():
     rows = model.rows(next(batches()))
     latents = model.latents(rows)
     expected = gaussian_kl(*rows.chunk(2, dim=1)) - model.prior.log_ratio(latents).mean()
-    torch.testing.assert_close(model.divergence(rows, latents, 1.0), expected)
-    assert model.divergence(rows, latents, 1.0) == model.train().divergence(rows, latents, 1.0)  # no dropout
+    torch.testing.assert_close(model.divergence(rows, latents), expected)
+    assert model.divergence(rows, latents) == model.train().divergence(rows, latents)  # no dropout

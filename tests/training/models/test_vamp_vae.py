@@ -20,7 +20,7 @@ def test_the_divergence_is_from_the_mixture_of_the_pseudo_inputs_posteriors():
     mean, log_variance = rows.chunk(2, dim=1)
     posterior = distributions.Independent(distributions.Normal(mean, (0.5 * log_variance).exp()), 1)
     expected = posterior.log_prob(latents) - model.prior.log_density(latents)
-    torch.testing.assert_close(model.divergence(rows, latents, 1.0).detach(), expected.mean())
+    torch.testing.assert_close(model.divergence(rows, latents).detach(), expected.mean())
 
 
 def test_the_prior_follows_the_pseudo_inputs_into_evaluation():
@@ -41,7 +41,7 @@ def test_every_pixel_of_every_pseudo_input_can_learn():
         model = build(pseudo_mean=pseudo_mean)
         assert 0.0 < model.pseudo_inputs.min() < model.pseudo_inputs.max() < 1.0
         rows = model.rows(next(batches()))
-        model.divergence(rows, model.latents(rows), 1.0).backward()
+        model.divergence(rows, model.latents(rows)).backward()
         assert (model.pseudo_inputs.grad != 0).double().mean() > 0.95
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from rae_serve import files
@@ -21,6 +20,7 @@ from rae_serve.images import grid
 from training.comparison.measure import COLUMNS, Measured
 from training.evaluation.report.pictures import png
 from training.recipe import Recipe
+from training.templates import environment
 
 TABLE: Final = "comparison.csv"
 PICTURE: Final = "comparison.png"
@@ -79,14 +79,8 @@ def write(out: Path, entries: Sequence[Entry], protocol: Protocol) -> None:
         protocol: How the comparison was made.
     """
     picture = _picture(entries)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("comparison.html.jinja").render(
+    templates = environment(Path(__file__).parent, html=True)
+    page = templates.get_template("comparison.html.jinja").render(
         protocol=protocol,
         columns=COLUMNS.values(),
         rows=rows(entries),

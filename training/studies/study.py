@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -23,16 +22,10 @@ from training.evaluation.report.pictures import png
 from training.recipe import Recipe
 from training.reuse import finished_run
 from training.runs import Run, load_data
+from training.templates import environment
 
 RUNS: Final = "runs"  # in the folder of a study: the runs that it trained
-_PAGES: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=False,  # the pages are Markdown
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_PAGES: Final = environment(Path(__file__).parent, html=False)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class System(NamedTuple):
     """
 
     config: type[Any]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any]
     variational: bool = True
     trainer: str = "Base"
     sampler: Callable[[nn.Module], Any] = samplers.NormalSampler
@@ -65,23 +65,21 @@ def mixture(model: nn.Module) -> samplers.GaussianMixtureSampler:
 
 
 SYSTEMS = {
-    "AE": System(models.AEConfig, variational=False, sampler=mixture),
+    "AE": System(models.AEConfig, {}, variational=False, sampler=mixture),
     "RAE_L2": System(
         models.RAE_L2_Config, {"embedding_weight": 1e-2, "reg_weight": 1e-4}, False, "CoupledOptimizer", mixture
     ),
-    "RAE_GP": System(
-        models.RAE_GP_Config, {"embedding_weight": 1e-2, "reg_weight": 1e-4}, False, sampler=mixture
-    ),
+    "RAE_GP": System(models.RAE_GP_Config, {"embedding_weight": 1e-2, "reg_weight": 1e-4}, False, sampler=mixture),
     "WAE_MMD": System(models.WAE_MMD_Config, {"reg_weight": 1.0, "kernel_bandwidth": 2.0}, variational=False),
-    "VAE": System(models.VAEConfig),
+    "VAE": System(models.VAEConfig, {}),
     "BetaVAE": System(models.BetaVAEConfig, {"beta": 2.0}),
     "INFOVAE_MMD": System(models.INFOVAE_MMD_Config, {"alpha": -2.0, "lbd": 1000.0}),
     "FactorVAE": System(models.FactorVAEConfig, {"gamma": 10.0}, trainer="Adversarial"),
-    "Adversarial_AE": System(models.Adversarial_AE_Config, trainer="Adversarial"),
+    "Adversarial_AE": System(models.Adversarial_AE_Config, {}, trainer="Adversarial"),
     "VAE_LinNF": System(models.VAE_LinNF_Config, {"flows": ["Planar"] * 3}),
     "VAE_IAF": System(models.VAE_IAF_Config, {"n_made_blocks": 3, "n_hidden_in_made": 2, "hidden_size": 32}),
     # As in our recipe, the encoder has no batch norm: pseudo-inputs would be normalised by their own batch.
-    "VAMP": System(models.VAMPConfig, sampler=samplers.VAMPSampler, normalised=False),
+    "VAMP": System(models.VAMPConfig, {}, sampler=samplers.VAMPSampler, normalised=False),
 }
 
 
@@ -180,7 +178,9 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
     arguments.add_argument("--minutes", type=float, required=True, help="the time of each training")
-    arguments.add_argument("--only", action="append", choices=list(SYSTEMS), help="a system; repeatable; default: all")
+    arguments.add_argument(
+        "--only", action="append", choices=list(SYSTEMS), help="a system; repeatable; default: all"
+    )
     arguments.add_argument("--loss", choices=["mse", "bce"], default="mse", help="of the variational models")
     given = arguments.parse_args()
     logging.disable(logging.INFO)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -84,6 +85,13 @@ def encode_npy(array: npt.NDArray[Any]) -> bytes:
     """Encode an array to a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def encode_npz(arrays: Mapping[str, Any]) -> bytes:
+    """Encode arrays to a compressed .npz file, by name."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

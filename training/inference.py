@@ -57,8 +57,8 @@ class Inference:
         return self._in_pieces(self.model.sampler, rows, _ENCODED)
 
     @torch.no_grad()
-    def log_density(self, images: Pixels, index: Index) -> float | None:
-        """Return the mean of the sampler's ln p over the latents of images, in nats; None without a density.
+    def matched(self, images: Pixels, index: Index) -> Tensor:
+        """Return the latents of images that a prior must match, [len(index), m]; those of a VAE are drawn by seed 0.
 
         Args:
             images: uint8 [N, H, W, C].
@@ -66,9 +66,8 @@ class Inference:
         """
         rows = to_tensor(self.rows(images, index), self.device)
         with torch.random.fork_rng():
-            torch.manual_seed(0)  # the latents of a VAE are drawn
-            density = self.model.sampler.log_density(self.model.latents(rows))
-        return None if density is None else density.double().mean().item()
+            torch.manual_seed(0)
+            return self.model.latents(rows)
 
     def sample(self, count: int, seed: int = 0) -> Pixels:
         """Return images, uint8 [count, H, W, C]: rows 0 … count − 1 of a seed."""

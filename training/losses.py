@@ -61,6 +61,18 @@ def gaussian_kl(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.expm1() - log_variance).sum(dim=1).mean()
 
 
+def gaussian_log_density(latents: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Return ln N(z; μ, diag σ²), summed over the last dimension.
+
+    Args:
+        latents: z, float [..., m].
+        mean: μ, of a shape that broadcasts with that of z.
+        log_variance: ln σ², likewise.
+    """
+    scaled_error = (latents - mean).square() * torch.exp(-log_variance)
+    return -0.5 * (scaled_error + log_variance + math.log(2.0 * math.pi)).sum(dim=-1)
+
+
 def mmd(a: Tensor, b: Tensor, kernel: Callable[[Tensor], Tensor], *, unbiased: bool = True) -> Tensor:
     """Return an estimate of the squared maximum mean discrepancy: E k(a, a') + E k(b, b') − 2 E k(a, b).
 

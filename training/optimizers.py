@@ -57,7 +57,11 @@ class TensorFlowRMSprop(torch.optim.Optimizer):
 
 
 def adam(
-    parameters: Iterable[Tensor], lr: float, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8
+    parameters: Iterable[Tensor],
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
 ) -> torch.optim.Adam:
     """Return torch's Adam in its fused form: one kernel updates all parameters.
 
@@ -66,8 +70,18 @@ def adam(
         lr: The learning rate.
         betas: Decays of the averages of the gradients and of their squares.
         eps: Added to the root of the squares' average.
+        weight_decay: Decoupled weight decay (https://arxiv.org/abs/1711.05101): before each step, parameters are
+            multiplied by 1 − lr · weight_decay.
     """
-    return torch.optim.Adam(parameters, lr=lr, betas=betas, eps=eps, fused=True)
+    return torch.optim.Adam(
+        parameters,
+        lr=lr,
+        betas=betas,
+        eps=eps,
+        weight_decay=weight_decay,
+        decoupled_weight_decay=weight_decay > 0.0,
+        fused=True,
+    )
 
 
 def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:

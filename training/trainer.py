@@ -49,6 +49,7 @@ class State:
         begun: Whether the current stage has begun.
         stage_step: Steps of the current stage.
         stage_seconds: Time spent in steps of the current stage.
+        seconds: Time spent in steps and fits of all stages.
         drawn: Batches drawn in the current stage.
         latest_error: The last error on held-out images, if there is one.
         least_error: The least such error of the joint training.
@@ -60,6 +61,7 @@ class State:
     begun: bool = False
     stage_step: int = 0
     stage_seconds: float = 0.0
+    seconds: float = 0.0
     drawn: int = 0
     latest_error: Error | None = None
     least_error: Error | None = None
@@ -215,6 +217,7 @@ class Trainer:
             now = time.monotonic()
             before = self.state.stage_seconds
             self.state.stage_seconds += now - started
+            self.state.seconds += now - started
             if (
                 self.state.step < self.recipe.sample_every
                 and before < _FIRST_GRID_SECONDS <= self.state.stage_seconds
@@ -254,7 +257,9 @@ class Trainer:
                 raise Interrupted
             report({f"{self.stage.name}/{name}": value for name, value in figures.items()})
 
+        started = time.monotonic()
         self.stage.begin(report_unless_stopping)
+        self.state.seconds += time.monotonic() - started
         self.state.begun = True
 
     def _end_stage(self) -> None:

@@ -1,4 +1,4 @@
-"""Commands that need the extra `train`: train, fit, recipes, export, evaluate, study."""
+"""Commands that need the extra `train`: train, fit, recipes, export, evaluate, compare, study."""
 
 from __future__ import annotations
 
@@ -143,6 +143,28 @@ def evaluate(
     """Measure a model, and write its figures and an HTML report."""
     commands = import_training("evaluation.commands")
     commands.evaluate(model, data, metrics, out, n, seed, network, weights, device)
+
+
+@app.command()
+def compare(
+    recipes: Annotated[list[str], typer.Argument(metavar="RECIPE...", help="Names of recipes, or .toml files.")],
+    out: Annotated[Path, typer.Option(**OUTPUT, help="Folder of runs and results. Name it again to continue.")],
+    data: Annotated[
+        str | None, typer.Option(help="Data set, folder or file of images.", show_default="of the first recipe")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(**NUMBER, help="Time budget of each run.", show_default=_FROM_RECIPE)
+    ] = None,
+    seeds: Annotated[int, typer.Option(**INTEGER, help="Runs of each recipe, with seeds 0, 1, …")] = 1,
+    device: DeviceOption = "auto",
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a key of every recipe that has it. Repeatable."),
+    ] = None,
+) -> None:
+    """Compare systems on the same images: train them under one budget, and write a table and pictures."""
+    commands = import_training("comparison.commands")
+    commands.compare(recipes, overrides or [], data, out, minutes, seeds, device)
 
 
 @app.command()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -23,6 +25,11 @@ SYSTEMS = {
     "rae": ("rae-digits", (*CONV, "posthoc_components=4")),
     "rae-spectral-norm": ("rae-sn-digits", (*CONV, "posthoc_components=4")),
     "injflow": ("injflow-digits", CONV),
+    "vamp-vae": ("vamp-vae-digits", (*CONV, "components=5")),
+    "iop-vae": ("iop-vae-digits", (*CONV, "ratio_hidden=8", "ratio_steps=2")),
+    "flow-vae": ("flow-vae-digits", CONV),
+    "rae-flow": ("rae-flow-digits", (*CONV, "prior_steps=5", "posthoc_hidden=8")),
+    "two-stage-vae": ("two-stage-vae-digits", (*CONV, "prior_steps=5", "posthoc_hidden=8")),
     "ae": ("ae-digits", (*CONV, "posthoc_components=1")),
 }
 
@@ -57,10 +64,11 @@ def test_images_of_the_bundle_are_those_of_torch(run, tmp_path):
     engine.close()
 
 
-@pytest.mark.parametrize("stop_at", [9, 19])
-@pytest.mark.parametrize("system", ["vae", "rae"])
+@pytest.mark.parametrize(
+    ("system", "stop_at"), [*product(["vae", "rae", "vamp-vae", "iop-vae"], [9, 19]), ("rae-flow", 22)]
+)
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, system, stop_at):
-    """The prior of a RAE is fitted with the last step, which is the 20th."""
+    """The prior of a RAE is fitted with the last joint step, which is the 20th; a flow then trains further."""
     start(system, tmp_path / "whole").fit()
     stopped = start(system, tmp_path / "stopped")
     fit_until(stopped, stop_at)

@@ -11,6 +11,7 @@ from training.losses import (
     binary_cross_entropy,
     gaussian_kernel,
     gaussian_kl,
+    gaussian_log_density,
     gaussian_nll,
     gradient_penalty,
     inverse_multiquadric_kernel,
@@ -143,3 +144,9 @@ def test_biased_mmd_of_the_same_samples_is_zero_and_has_a_gradient_elsewhere():
     mmd(a, torch.randn(16, 3), KERNELS[0]).backward()
     assert torch.isfinite(a.grad).all()
     assert a.grad.abs().sum() > 0
+
+
+def test_gaussian_log_density_is_that_of_torch_and_broadcasts():
+    latents, means, log_variances = torch.randn(5, 1, 3), torch.randn(4, 3), torch.randn(4, 3)
+    expected = distributions.Independent(distributions.Normal(means, (0.5 * log_variances).exp()), 1)
+    torch.testing.assert_close(gaussian_log_density(latents, means, log_variances), expected.log_prob(latents))

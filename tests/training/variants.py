@@ -28,6 +28,11 @@ SMALL: Final[dict[str, dict[str, Any]]] = {
     "wae_mmd": _CONV,
     "wae_gan": {**_CONV, "critic_hidden": 8},
     "injflow": _CONV,
+    "vamp_vae": {**_CONV, "components": 3},
+    "flow_vae": {**_CONV, "flow_hidden": 8, "context_dim": 3},
+    "info_vae": _CONV,
+    "factor_vae": {**_CONV, "critic_hidden": 8, "lr": 1e-3},
+    "iop_vae": {**_CONV, "ratio_hidden": 8, "ratio_steps": 2},
 }
 # What a model may be told to do otherwise: variant → (model, settings beside SMALL).
 VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
@@ -37,6 +42,10 @@ VARIANTS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "maskaae-mlp": ("maskaae", {"network": "mlp", "layers": 1, "hidden": 32}),
     "vae-fixed-variance": ("vae", {"likelihood": "fixed-variance", "beta": 4.0}),
     "vae-learned-variance": ("vae", {"likelihood": "learned-variance"}),
+    "vae-warmup": ("vae", {"warmup": 0.75}),
+    "two-stage-vae": ("vae", {"posthoc": "second-stage", "posthoc_hidden": 8}),
+    "vae-flow-posthoc": ("vae", {"posthoc": "flow", "posthoc_hidden": 8}),
+    "vae-iop-posthoc": ("vae", {"posthoc": "iop", "posthoc_hidden": 8}),
     "ae": ("rae", {"latent_penalty": 0.0, "weight_penalty": 0.0, "posthoc_components": 1}),
     "rae-gradient-penalty": ("rae", {"weight_penalty": 0.0, "gradient_penalty": 1e-4}),
     "flexae-mixture": ("flexae", {"posthoc": "mixture", "posthoc_components": 2}),

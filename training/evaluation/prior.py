@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import torch
+from torch import Tensor
 
 from rae_serve.arrays import Pixels
 from training.autoencoder import Autoencoder
@@ -14,6 +15,7 @@ from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.held_out import spaced
 from training.evaluation.metrics.distances import Features, frechet_distance
 from training.inference import Inference
+from training.priors.base import Prior
 
 _COMPARED: Final = 5000  # the most images of each kind
 _ENOUGH: Final = 1000  # with fewer held-out images, a distance to them says little
@@ -45,6 +47,13 @@ class Comparison(NamedTuple):
     reference: str
 
 
+@torch.no_grad()
+def mean_log_density(prior: Prior, latents: Tensor) -> float | None:
+    """Return the mean of ln p over latents [B, m], in nats; None if the prior has no density."""
+    density = prior.log_density(latents)
+    return None if density is None else density.double().mean().item()
+
+
 def compare(samplers: Mapping[str, Autoencoder], dataset: Dataset, device: torch.device) -> Comparison:
     """Measure samplers of one auto-encoder on the images that its training held out, or on training images if few.
 
@@ -66,7 +75,7 @@ def compare(samplers: Mapping[str, Autoencoder], dataset: Dataset, device: torch
     for name, model in samplers.items():
         inference = Inference(model, device)
         held_out = dataset.validation if len(dataset.validation) else dataset.train
-        density = inference.log_density(dataset.images, held_out)
+        density = mean_log_density(model.sampler, inference.matched(dataset.images, held_out))
         rows[name] = PriorFigures(density, distance(inference.sample(len(reference))))
     train = dataset.images[spaced(dataset.train, len(reference))]
     rows["reconstructed training images"] = PriorFigures(None, distance(inference.reconstruct(train)))

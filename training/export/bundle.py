@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +17,7 @@ from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import RaeServeError, RunError
+from rae_serve.images import encode_npz
 from rae_serve.manifest import MANIFEST, SCHEMA_VERSION, Parity
 from training.autoencoder import Autoencoder, Exportable
 from training.export import graphs
@@ -85,7 +85,7 @@ def export(
         f"{name}.onnx": graphs.to_onnx(name, graph, {input_name: torch.from_numpy(rows)}, output_name, facts)
         for name, (graph, input_name, rows, output_name) in examples.items()
     }
-    contents[bundle.GOLDEN] = _npz(golden)
+    contents[bundle.GOLDEN] = encode_npz(golden)
     cost = _pruning_cost(trained, model, images) if len(exportable.active) < latents.shape[1] else None
     measured = _measure(facts, contents).model_copy(update={"pruning_grey_levels": cost})
     return bundle.write(out, facts | {"parity": measured}, contents, overwrite=overwrite)
@@ -133,12 +133,6 @@ def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[
     encoded = EncoderGraph(trained)(image)[:, exportable.active]
     arrays = {"noise": rows, "latent": latent, "image": image, "encoded": encoded}
     return {name: array.contiguous().numpy() for name, array in arrays.items()}
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def _measure(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Parity:

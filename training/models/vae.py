@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from training.autoencoder import Autoencoder
@@ -38,10 +38,14 @@ class VAE(Autoencoder):
             (Gaussian with one learned γ).
         beta: Weight of the KL term; 1 is the VAE. Higher values bring the latents closer to the prior and make
             reconstructions blurrier.
+        warmup: First fraction of the training, over which the weight of the KL term rises from beta / 100 to beta; 0
+            for none.
         filters: Channels of the first convolution; the second has twice as many.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate.
     """
+
+    normalised: ClassVar[bool] = True  # whether the encoder has batch norm
 
     def __init__(
         self,
@@ -50,49 +54,61 @@ class VAE(Autoencoder):
         latent_dim: PositiveInt = 32,
         likelihood: Likelihood = "cross-entropy",
         beta: NonNegativeFloat = 1.0,
+        warmup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0,
         filters: PositiveInt = 64,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, 2 * latent_dim, filters, hidden)
+        self.encoder = conv_encoder(image_shape, 2 * latent_dim, filters, hidden, normalised=self.normalised)
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
         self.prior = StandardNormal(latent_dim)
         self.likelihood = likelihood
         self.beta = beta
+        self.warmup = warmup
         self.lr = lr
         if likelihood == "learned-variance":
             self.log_gamma = nn.Parameter(torch.zeros(()))
             self.largest_term = math.inf  # with a small γ, a large loss is no divergence
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        own = [self.log_gamma] if self.likelihood == "learned-variance" else []
-        return {"autoencoder": adam([*own, *self.encoder.parameters(), *self.decoder.parameters()], self.lr)}
+        others = ("prior.", "posthoc.", "critic.")
+        own = [parameter for name, parameter in self.named_parameters() if not name.startswith(others)]
+        return {"autoencoder": adam(own, self.lr)}
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         x = next(batches)
         rows = self.rows(x)
         latents = self.latents(rows)
+        weight = self.beta * min(1.0, max(0.01, progress / self.warmup)) if self.warmup else self.beta
         yield (
             "autoencoder",
             {
                 "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
-                "kl": self.beta * self.divergence(rows, latents, progress),
+                "kl": weight * self.divergence(rows, latents),
+                **self.further_terms(latents),
             },
         )
         if self.likelihood == "learned-variance":
             with torch.no_grad():
                 self.log_gamma.clamp_(min=math.log(_LEAST_GAMMA))
 
-    def divergence(self, rows: Tensor, latents: Tensor, progress: float) -> Tensor:
+    def divergence(self, rows: Tensor, latents: Tensor) -> Tensor:
         """Return the KL divergence of the images' distributions of latents from the prior, averaged over the batch.
 
         Args:
             rows: The encoder's rows of the images, [B, D].
             latents: A latent of each image, drawn from its distribution, [B, m].
-            progress: How much of the run is done, from 0 to 1.
         """
         return gaussian_kl(*rows.chunk(2, dim=1))
+
+    def further_terms(self, latents: Tensor) -> dict[str, Tensor]:
+        """Return further terms of the loss, by name.
+
+        Args:
+            latents: A latent of each image, drawn from its distribution, [B, m].
+        """
+        return {}
 
     def rows(self, x: Tensor) -> Tensor:
         """Return means and log-variances, [B, 2m]."""

@@ -51,7 +51,7 @@ class Prior(nn.Module):
 
     @property
     def fitted(self) -> bool:
-        """Whether the prior can be sampled; False if it needs `start` first."""
+        """Whether the prior can be sampled; False if it needs `start`, or `finish`, first."""
         return True
 
     @property

@@ -20,10 +20,9 @@ from rae_serve.arrays import Pixels
 from training import recipe as recipes
 from training.data.dataset import Dataset, test_images
 from training.evaluation.report.pictures import png
-from training.progress import fit
 from training.recipe import Recipe
-from training.runs import RECORD, Run, load_data, locked
-from training.trainer import Interrupted, Trainer
+from training.reuse import finished_run
+from training.runs import Run, load_data
 
 RUNS: Final = "runs"  # in the folder of a study: the runs that it trained
 _PAGES: Final = Environment(
@@ -75,25 +74,11 @@ class Study:
 
         Raises:
             InvalidInput: The folder holds a run of another recipe or of other images.
-        RunError: Another process trains the run.
+            RunError: Another process trains the run, or the training diverges.
             KeyboardInterrupt: The training was interrupted; its state is saved.
         """
-        path = self.out / RUNS / name
-        trainer = Trainer(recipe, dataset, path, self.device)
-        if (path / RECORD).exists():
-            run = Run.open(path)
-            run.require_same(recipe, dataset)
-        else:
-            run = Run.create(path, recipe, dataset, self.source or recipe.data)
-        with locked(path):
-            trainer.resume()
-            if not trainer.finished:
-                self.console.print(f"training {name}")
-                try:
-                    fit(trainer, self.console)
-                except Interrupted:
-                    raise KeyboardInterrupt from None
-        return run
+        source = self.source or recipe.data
+        return finished_run(self.out / RUNS / name, recipe, dataset, source, self.device, self.console)
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows with equal keys as {name}.csv."""

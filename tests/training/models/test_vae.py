@@ -35,6 +35,17 @@ def test_beta_weighs_the_kl_term_alone():
     assert four["reconstruction"] == pytest.approx(one["reconstruction"])
 
 
+def test_the_weight_of_the_kl_term_rises_in_the_warmup():
+    def kl(progress: float, warmup: float) -> float:
+        torch.manual_seed(0)
+        ((_, terms),) = VAE(SHAPE, **SMALL["vae"], warmup=warmup).train().updates(batches(), progress)
+        return terms["kl"].item()
+
+    whole = kl(0.0, warmup=0.0)
+    rising = [kl(progress, warmup=0.4) / whole for progress in (0.0, 0.1, 0.2, 0.4, 1.0)]
+    assert rising == pytest.approx([0.01, 0.25, 0.5, 1.0, 1.0])
+
+
 def test_a_large_beta_closes_the_latents():
     def divergence(beta: float) -> float:
         torch.manual_seed(0)

@@ -1,0 +1,175 @@
+"""What a comparison writes: a table as CSV, a picture, and a page that holds both."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from rae_serve import files
+from rae_serve.arrays import Pixels
+from rae_serve.images import grid
+from training.comparison.measure import COLUMNS, Measured
+from training.evaluation.report.pictures import png
+from training.recipe import Recipe
+
+TABLE: Final = "comparison.csv"
+PICTURE: Final = "comparison.png"
+PAGE: Final = "comparison.html"
+
+
+class Entry(NamedTuple):
+    """One run of a comparison.
+
+    Attributes:
+        name: The name of its recipe.
+        recipe: The recipe.
+        measured: The figures; None if the run failed.
+        failure: Why it failed, or "".
+    """
+
+    name: str
+    recipe: Recipe
+    measured: Measured | None
+    failure: str = ""
+
+
+class Protocol(NamedTuple):
+    """How a comparison was made.
+
+    Attributes:
+        command: The command that repeats it.
+        data: The name of the data set.
+        digest: SHA-256 over the training images.
+        label: The name of the Fréchet distance.
+        minutes: Time budget of each run; None for that of its recipe.
+    """
+
+    command: str
+    data: str
+    digest: str
+    label: str
+    minutes: float | None
+
+
+class Row(NamedTuple):
+    """A row of the page: one system, its figures as text, and which of them are the best of their column."""
+
+    name: str
+    cells: list[str]
+    best: list[bool]
+    failure: str
+
+
+def write(out: Path, entries: Sequence[Entry], protocol: Protocol) -> None:
+    """Write the table, the picture and the page.
+
+    Args:
+        out: The folder.
+        entries: The runs, those of one recipe side by side.
+        protocol: How the comparison was made.
+    """
+    picture = _picture(entries)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template("comparison.html.jinja").render(
+        protocol=protocol,
+        columns=COLUMNS.values(),
+        rows=rows(entries),
+        limit=next((entry.measured.limit for entry in entries if entry.measured), None),
+        seeds=max(entry.recipe.seed for entry in entries) + 1,
+        picture=base64.b64encode(picture).decode(),
+    )
+    files.write(out / TABLE, table(entries).encode())
+    files.write(out / PICTURE, picture)
+    files.write(out / PAGE, page.encode())
+
+
+def table(entries: Sequence[Entry]) -> str:
+    """Return the CSV table, one line per run."""
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["recipe", "system", "prior", "seed", *COLUMNS, "failure"])
+    for entry in entries:
+        recipe, figures = entry.recipe, entry.measured.figures if entry.measured else dict.fromkeys(COLUMNS)
+        values = ["" if figures[name] is None else figures[name] for name in COLUMNS]
+        lines.writerow([entry.name, recipe.model, recipe.posthoc or "own", recipe.seed, *values, entry.failure])
+    return text.getvalue()
+
+
+def rows(entries: Sequence[Entry]) -> list[Row]:
+    """Return the rows of the page: the mean over a system's seeds, and its spread if there are several."""
+    names = list(dict.fromkeys(entry.name for entry in entries))
+    values = {name: _values([entry for entry in entries if entry.name == name]) for name in names}
+    found = []
+    for name in names:
+        failure = "; ".join(entry.failure for entry in entries if entry.name == name and entry.failure)
+        cells = [_text(values[name][column]) for column in COLUMNS]
+        found.append(Row(name, cells, [_is_best(name, column, values) for column in COLUMNS], failure))
+    return found
+
+
+def _values(entries: Sequence[Entry]) -> dict[str, list[float]]:
+    """Return the figures of one system's runs by column."""
+    figures = [entry.measured.figures for entry in entries if entry.measured]
+    return {column: [float(value) for f in figures if (value := f[column]) is not None] for column in COLUMNS}
+
+
+def _is_best(name: str, column: str, values: Mapping[str, Mapping[str, list[float]]]) -> bool:
+    means = {other: statistics.fmean(found[column]) for other, found in values.items() if found[column]}
+    if name not in means or not COLUMNS[column].best:
+        return False
+    return means[name] == (min if COLUMNS[column].best == "least" else max)(means.values())
+
+
+def _text(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    text = _figure(statistics.fmean(values))
+    return f"{text} ± {_figure(statistics.stdev(values))}" if len(set(values)) > 1 else text
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 or value == math.floor(value) else f"{value:.3g}"
+
+
+def _picture(entries: Sequence[Entry]) -> bytes:
+    """Draw a row of images of the data, and one of each system: samples, and reconstructions of the same images."""
+    strips: dict[str, tuple[Pixels, Pixels]] = {}
+    for entry in entries:
+        if entry.measured:
+            images = entry.measured.images
+            strips.setdefault("the data", (images["training"], images["held-out"]))
+            strips.setdefault(entry.name, (images["generated"], images["reconstructed"]))
+    height = max(len(strips), 1)
+    figure = Figure(figsize=(11.0, 0.6 + 0.5 * height), layout="constrained")
+    cells = figure.subplots(height, 2, squeeze=False)
+    for title, axes in zip(("generated", "reconstructed held-out images"), cells[0], strict=True):
+        axes.set_title(title, fontsize=10)
+    for (name, pair), row in zip(strips.items(), cells, strict=False):
+        row[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
+        for pixels, axes in zip(pair, row, strict=True):
+            axes.imshow(_strip(pixels), cmap="gray", interpolation="nearest", vmin=0, vmax=255)
+    for axes in cells.flat:
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return png(figure)
+
+
+def _strip(images: Pixels) -> Pixels:
+    strip = grid(images, len(images))
+    return np.asarray(strip[:, :, 0] if strip.ndim == 3 and strip.shape[2] == 1 else strip)

@@ -279,8 +279,8 @@ def test_help_lists_the_commands_from_training_to_use(command):
     out = command("--help")[1]
     listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
     in_order = (
-        "train recipes export evaluate study serve inspect verify sample attributes "
-        "encode decode reconstruct interpolate edit"
+        "train fit recipes export evaluate compare study serve inspect verify sample "
+        "attributes encode decode reconstruct interpolate edit"
     )
     assert listed == in_order.split()
     for name in listed:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -12,16 +9,18 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from rae_serve import files
 from rae_serve.arrays import Pixels
 from rae_serve.images import grid
 from training.comparison.measure import COLUMNS, Measured
+from training.evaluation.report import page as report_page
 from training.evaluation.report.pictures import png
 from training.machine import versions
 from training.recipe import Recipe, flat
+from training.tables import csv_file
+from training.templates import environment
 
 TABLE: Final = "comparison.csv"
 PICTURE: Final = "comparison.png"
@@ -86,41 +85,34 @@ def write(out: Path, entries: Sequence[Entry], protocol: Protocol) -> None:
         protocol: How the comparison was made.
     """
     picture = _picture(entries)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("comparison.html.jinja").render(
+    same, different = _keys(entries)
+    report = Path(report_page.__file__).parent  # has the style
+    pages = environment(Path(__file__).parent, report, html=True)
+    page = pages.get_template("comparison.html.jinja").render(
         protocol=protocol,
         columns=COLUMNS.values(),
         systems=list(dict.fromkeys(entry.recipe.name for entry in entries)),
         rows=rows(entries),
         limit=next((entry.measured.limit for entry in entries if entry.measured), None),
         seeds=sorted({entry.recipe.seed for entry in entries}),
-        **dict(zip(("same", "different"), _keys(entries), strict=True)),
+        same=same,
+        different=different,
         versions=versions(),
-        picture=base64.b64encode(picture).decode(),
+        picture=picture,
     )
-    files.write(out / TABLE, table(entries).encode())
+    files.write(out / TABLE, csv_file(table(entries)))
     files.write(out / PICTURE, picture)
     files.write(out / PAGE, page.encode())
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """Return the CSV table, one line per run."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["recipe", "system", "prior", "seed", *COLUMNS, LIMIT, "failure"])
-    for entry in entries:
-        recipe, measured = entry.recipe, entry.measured
-        figures = [*measured.figures.values(), measured.limit] if measured else [None] * (len(COLUMNS) + 1)
-        lines.writerow(
-            [recipe.name, recipe.model, recipe.posthoc or "own", recipe.seed, *figures, entry.failure]  # None: empty
-        )
-    return text.getvalue()
+def table(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the rows of the CSV table, one per run."""
+    found = []
+    for recipe, measured, failure in entries:
+        named = {"recipe": recipe.name, "system": recipe.model, "prior": recipe.posthoc or "own", "seed": recipe.seed}
+        figures = measured.figures | {LIMIT: measured.limit} if measured else dict.fromkeys([*COLUMNS, LIMIT])
+        found.append({**named, **figures, "failure": failure})
+    return found
 
 
 def rows(entries: Sequence[Entry]) -> list[Row]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from rich.console import Console
 
@@ -23,16 +20,11 @@ from training.evaluation.report.pictures import png
 from training.recipe import Recipe
 from training.reuse import finished_run
 from training.runs import Run, load_data
+from training.tables import csv_file
+from training.templates import environment
 
 RUNS: Final = "runs"  # in the folder of a study: the runs that it trained
-_PAGES: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent),
-    autoescape=False,  # the pages are Markdown
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_PAGES: Final = environment(Path(__file__).parent, html=False)
 
 
 @dataclass(frozen=True)
@@ -82,12 +74,8 @@ class Study:
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows with equal keys as {name}.csv."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
         self.out.mkdir(parents=True, exist_ok=True)
-        files.write(self.out / f"{name}.csv", text.getvalue().encode())
+        files.write(self.out / f"{name}.csv", csv_file(rows))
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a chart as {name}.png."""

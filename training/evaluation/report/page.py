@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from training.evaluation.report.verdict import Finding
+from training.templates import environment
 
 _TEMPLATE: Final = "report.html.jinja"
 
@@ -39,15 +37,9 @@ def html(document: Mapping[str, Any], findings: Sequence[Finding], pictures: Seq
         findings: The findings of the verdict, in their order.
         pictures: The pictures, in their order.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"base64": lambda png: base64.b64encode(png).decode(), "figure": _figure}
-    return environment.get_template(_TEMPLATE).render(
+    pages = environment(Path(__file__).parent, html=True)
+    pages.filters["figure"] = _figure
+    return pages.get_template(_TEMPLATE).render(
         document=document,
         findings=findings,
         pictures=pictures,

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from benchmarks.mnist_classifier import Classifier, mnist
 from rae_serve import bundle as bundles
+from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.manifest import Figure
@@ -26,14 +28,26 @@ COUNT = 10_000
 NETWORK = "128 features of benchmarks/mnist_classifier"
 
 
-def measure(engine: Engine, root: str) -> dict[str, Figure]:
-    """Return the figures of a bundle by name. `root` is the folder that holds MNIST/raw."""
+class Generator(Protocol):
+    """What makes digits: an engine, or a model of another library."""
+
+    def sample(self, count: int, /, *, seed: int) -> Pixels:
+        """Return generated images, uint8 [count, H, W, C]."""
+        ...
+
+    def reconstruct(self, images: Pixels, /) -> Pixels:
+        """Return images, uint8 [N, H, W, C], encoded and decoded."""
+        ...
+
+
+def measure(model: Generator, root: str) -> dict[str, Figure]:
+    """Return the figures of a model by name. `root` is the folder that holds MNIST/raw."""
     classifier = Classifier.load()
     test, labels = mnist(root, train=False)
     train = mnist(root, train=True)[0][:COUNT]
     reference, probabilities = classifier.classify(test)
-    generated, generated_probabilities = classifier.classify(engine.sample(COUNT, seed=0))
-    reconstructions = engine.reconstruct(test)
+    generated, generated_probabilities = classifier.classify(model.sample(COUNT, seed=0))
+    reconstructions = model.reconstruct(test)
     reconstructed, _ = classifier.classify(reconstructions)
     shares = np.bincount(generated_probabilities.argmax(1), minlength=10) / COUNT
     against = f"against the {len(test):,} test images, {NETWORK}"

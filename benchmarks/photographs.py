@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +26,9 @@ from pythae.data.datasets import BaseDataset
 from pythae.models import RAE_L2, RAE_L2_Config
 from pythae.samplers import GaussianMixtureSampler, GaussianMixtureSamplerConfig
 from pythae.trainers import CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
-from pythae.trainers.training_callbacks import TrainingCallback
 from torch import Tensor
 
+from benchmarks.pythae_budget import Budget, TimeIsUp
 from benchmarks.pythae_networks import Decoder, Encoder
 from rae_serve import images as pictures
 from rae_serve.arrays import Pixels
@@ -42,23 +41,6 @@ from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
 
 CPU = torch.device("cpu")
-
-
-class TimeIsUp(Exception):
-    """The time for training is over."""
-
-
-class Budget(TrainingCallback):
-    """Stop pythae's training after some minutes; pythae itself can only count epochs."""
-
-    def __init__(self, minutes: float) -> None:
-        self.ends = time.monotonic() + 60.0 * minutes
-        self.steps = 0
-
-    def on_train_step_end(self, training_config: object, **_: Any) -> None:
-        self.steps += 1
-        if time.monotonic() > self.ends:
-            raise TimeIsUp
 
 
 def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pixels, Pixels, int]:

@@ -18,6 +18,14 @@ class Encoder(BaseEncoder):
         return ModelOutput(embedding=self.network(x))
 
 
+class GaussianEncoder(Encoder):
+    """An encoder for pythae's variational models: our network gives means and log-variances, [B, 2m]."""
+
+    def forward(self, x: Tensor) -> ModelOutput:
+        mean, log_variance = self.network(x).chunk(2, dim=1)
+        return ModelOutput(embedding=mean, log_covariance=log_variance)
+
+
 class Decoder(BaseDecoder):
     """A decoder for pythae's models that runs one of our networks."""
 

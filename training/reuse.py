@@ -14,6 +14,25 @@ from training.runs import RECORD, Run, locked
 from training.trainer import Interrupted, Trainer
 
 
+def check_run(path: Path, recipe: Recipe, dataset: Dataset, device: torch.device) -> Trainer:
+    """Check that `finished_run` can begin or go on, and return a fresh trainer of the run. Change nothing.
+
+    Args:
+        path: The run's folder.
+        recipe: The recipe of the run.
+        dataset: The images of the run.
+        device: Where to train.
+
+    Raises:
+        InvalidInput: The recipe cannot be trained on the images, or the folder holds a run of another recipe or of
+            other images.
+    """
+    trainer = Trainer(recipe, dataset, path, device)
+    if (path / RECORD).exists():
+        Run.open(path).require_same(recipe, dataset)
+    return trainer
+
+
 def finished_run(
     path: Path, recipe: Recipe, dataset: Dataset, source: str, device: torch.device, console: Console
 ) -> Run:
@@ -32,12 +51,8 @@ def finished_run(
         RunError: Another process trains the run, or the training diverges.
         KeyboardInterrupt: The training was interrupted; its state is saved.
     """
-    trainer = Trainer(recipe, dataset, path, device)
-    if (path / RECORD).exists():
-        run = Run.open(path)
-        run.require_same(recipe, dataset)
-    else:
-        run = Run.create(path, recipe, dataset, source)
+    trainer = check_run(path, recipe, dataset, device)
+    run = Run.open(path) if (path / RECORD).exists() else Run.create(path, recipe, dataset, source)
     with locked(path):
         trainer.resume()
         if not trainer.finished:

@@ -1,24 +1,27 @@
-"""Pages from Jinja templates, which lie beside the code that fills them."""
+"""Pages that are rendered from the templates of a folder."""
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
-def environment(folder: Path, *, html: bool) -> Environment:
-    """Return the environment of the templates in a folder. A variable that is missing is an error.
+def environment(*folders: Path, html: bool) -> Environment:
+    """Return the environment of the templates in some folders, with the filter `base64` for bytes.
 
     Args:
-        folder: The folder of the templates.
-        html: Whether the pages are HTML, so that text is escaped; otherwise they are Markdown.
+        folders: Where templates are looked for, in this order.
+        html: Whether the pages are HTML, in which values are escaped, and not Markdown.
     """
-    return Environment(
-        loader=FileSystemLoader(folder),
+    made = Environment(
+        loader=FileSystemLoader(folders),
         autoescape=html,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,
+        keep_trailing_newline=not html,
     )
+    made.filters["base64"] = lambda data: base64.b64encode(data).decode()
+    return made

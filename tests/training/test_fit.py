@@ -12,33 +12,13 @@ import torch
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from tests.training.test_trainer import TINY, assert_equal_runs
-from training import checkpoint, commands, trainer
+from training import checkpoint, trainer
 from training.inference import Inference
 from training.priors import mixture
 from training.runs import Run
 from training.trainer import Trainer
 
 CPU = torch.device("cpu")
-MASKED = ("network=conv", "filters=4", "hidden=16", "critic_hidden=16", "latent_dim=8", "critic_steps=1")
-
-
-@pytest.fixture(scope="module")
-def masked(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A MaskAAE, half of whose dimensions are closed."""
-    path = tmp_path_factory.mktemp("runs") / "masked"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer.Trainer, "save", _closing_half(trainer.Trainer.save))
-        commands.train("maskaae-digits", ["steps=20", *MASKED], None, path, "cpu", resume=False)
-    return Run.open(path)
-
-
-def _closing_half(save):
-    def close_and_save(self: Trainer) -> None:
-        with torch.no_grad():
-            self.model.depth[::2], self.model.depth[1::2] = 3.0, 0.01
-        save(self)
-
-    return close_and_save
 
 
 @pytest.mark.parametrize("prior", ["mixture", "generator"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,7 +16,13 @@ from rae_serve.images import encode_npz
 from training.autoencoder import Autoencoder
 from training.evaluation import subject as subjects
 from training.evaluation.features.extractors import Extractor
-from training.evaluation.figures import EvaluationData, collect, distribution_figures, reconstruction_figures
+from training.evaluation.figures import (
+    EvaluationData,
+    Progress,
+    collect,
+    distribution_figures,
+    reconstruction_figures,
+)
 from training.evaluation.held_out import Images, spaced
 from training.evaluation.metrics.latents import active_dimensions
 from training.evaluation.prior import mean_log_density
@@ -80,7 +87,14 @@ class Measured(NamedTuple):
     limit: float
 
 
-def measure(run: Run, images: Images, extractor: Extractor, count: int, device: torch.device) -> Measured:
+def measure(
+    run: Run,
+    images: Images,
+    extractor: Extractor,
+    count: int,
+    device: torch.device,
+    progress: Progress,
+) -> Measured:
     """Measure a finished run.
 
     Args:
@@ -89,24 +103,29 @@ def measure(run: Run, images: Images, extractor: Extractor, count: int, device: 
         extractor: The network whose features are compared.
         count: The most images of each kind.
         device: Where the model runs.
+        progress: Told of each piece of work.
     """
     model, state = run.load()
     subject = subjects.of_run(run, device)
-    data = collect(subject, images, count, seed=0)
-    distances = distribution_figures(data, extractor, _METRICS)
+    data = collect(subject, images, count, 0, progress)
+    distances = distribution_figures(data, extractor, _METRICS, progress)
+    # A mask closes dimensions, which would have a density without meaning: the exported model does not have them.
+    mean = torch.from_numpy(Inference(model, torch.device("cpu")).encode(run.reference()).mean(axis=0))
+    exported = model.for_export(mean)
     likeness = distances["precision-recall"]["generated"]
+    seconds = state.facts.get("seconds")  # checkpoints of earlier versions do not count them
     figures: dict[str, Any] = {
         "reconstruction_distance": distances[extractor.label]["reconstructed"],
         "generation_distance": distances[extractor.label]["generated"],
         "precision": likeness["precision"],
         "recall": likeness["recall"],
         "mse": reconstruction_figures(data)["reconstruction"]["mse"],
-        "log_density_gain": _log_density_gain(model.to(device), data, device),
-        "active": len(active_dimensions(data.encoded)),
+        "log_density_gain": _log_density_gain(exported.model.to(device), data, device),
+        "active": len(active_dimensions(data.encoded[:, exported.active])),
         "dimensions": subject.trained_dim,
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "steps": state.step,
-        "seconds": round(state.facts["seconds"], 1),
+        "seconds": None if seconds is None else round(seconds, 1),
     }
     shown = {
         "generated": data.generated,
@@ -115,6 +134,7 @@ def measure(run: Run, images: Images, extractor: Extractor, count: int, device: 
         "held-out": data.held_out,
     }
     limit = distances[extractor.label]["training"]
+    figures = {name: value if value is not None and math.isfinite(value) else None for name, value in figures.items()}
     return Measured(figures, {name: pixels[:SHOWN] for name, pixels in shown.items()}, limit)
 
 

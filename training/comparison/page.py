@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-import csv
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -18,26 +15,29 @@ from rae_serve import files
 from rae_serve.arrays import Pixels
 from rae_serve.images import grid
 from training.comparison.measure import COLUMNS, Measured
+from training.evaluation.report import page as report_page
 from training.evaluation.report.pictures import png
-from training.recipe import Recipe
+from training.machine import versions
+from training.recipe import Recipe, flat
+from training.tables import csv_file
 from training.templates import environment
 
 TABLE: Final = "comparison.csv"
 PICTURE: Final = "comparison.png"
 PAGE: Final = "comparison.html"
+LIMIT: Final = "training_distance"  # in the table: the distance of training images
+_NOT_COMPARED: Final = ("name", "description", "licence", "seed", "log_every", "sample_every")
 
 
 class Entry(NamedTuple):
     """One run of a comparison.
 
     Attributes:
-        name: The name of its recipe.
         recipe: The recipe.
         measured: The figures; None if the run failed.
         failure: Why it failed, or "".
     """
 
-    name: str
     recipe: Recipe
     measured: Measured | None
     failure: str = ""
@@ -50,6 +50,9 @@ class Protocol(NamedTuple):
         command: The command that repeats it.
         data: The name of the data set.
         digest: SHA-256 over the training images.
+        training: Number of training images.
+        held_out: Number of held-out images.
+        split: Which images are held out: "test" or "validation".
         label: The name of the Fréchet distance.
         minutes: Time budget of each run; None for that of its recipe.
     """
@@ -57,6 +60,9 @@ class Protocol(NamedTuple):
     command: str
     data: str
     digest: str
+    training: int
+    held_out: int
+    split: str
     label: str
     minutes: float | None
 
@@ -79,42 +85,63 @@ def write(out: Path, entries: Sequence[Entry], protocol: Protocol) -> None:
         protocol: How the comparison was made.
     """
     picture = _picture(entries)
-    templates = environment(Path(__file__).parent, html=True)
-    page = templates.get_template("comparison.html.jinja").render(
+    same, different = _keys(entries)
+    report = Path(report_page.__file__).parent  # has the style
+    pages = environment(Path(__file__).parent, report, html=True)
+    page = pages.get_template("comparison.html.jinja").render(
         protocol=protocol,
         columns=COLUMNS.values(),
+        systems=list(dict.fromkeys(entry.recipe.name for entry in entries)),
         rows=rows(entries),
         limit=next((entry.measured.limit for entry in entries if entry.measured), None),
-        seeds=max(entry.recipe.seed for entry in entries) + 1,
-        picture=base64.b64encode(picture).decode(),
+        seeds=sorted({entry.recipe.seed for entry in entries}),
+        same=same,
+        different=different,
+        versions=versions(),
+        picture=picture,
     )
-    files.write(out / TABLE, table(entries).encode())
+    files.write(out / TABLE, csv_file(table(entries)))
     files.write(out / PICTURE, picture)
     files.write(out / PAGE, page.encode())
 
 
-def table(entries: Sequence[Entry]) -> str:
-    """Return the CSV table, one line per run."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["recipe", "system", "prior", "seed", *COLUMNS, "failure"])
-    for entry in entries:
-        recipe, figures = entry.recipe, entry.measured.figures if entry.measured else dict.fromkeys(COLUMNS)
-        values = ["" if figures[name] is None else figures[name] for name in COLUMNS]
-        lines.writerow([entry.name, recipe.model, recipe.posthoc or "own", recipe.seed, *values, entry.failure])
-    return text.getvalue()
+def table(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the rows of the CSV table, one per run."""
+    found = []
+    for recipe, measured, failure in entries:
+        named = {"recipe": recipe.name, "system": recipe.model, "prior": recipe.posthoc or "own", "seed": recipe.seed}
+        figures = measured.figures | {LIMIT: measured.limit} if measured else dict.fromkeys([*COLUMNS, LIMIT])
+        found.append({**named, **figures, "failure": failure})
+    return found
 
 
 def rows(entries: Sequence[Entry]) -> list[Row]:
     """Return the rows of the page: the mean over a system's seeds, and its spread if there are several."""
-    names = list(dict.fromkeys(entry.name for entry in entries))
-    values = {name: _values([entry for entry in entries if entry.name == name]) for name in names}
+    names = list(dict.fromkeys(entry.recipe.name for entry in entries))
+    values = {name: _values([entry for entry in entries if entry.recipe.name == name]) for name in names}
     found = []
     for name in names:
-        failure = "; ".join(entry.failure for entry in entries if entry.name == name and entry.failure)
+        failure = "; ".join(entry.failure for entry in entries if entry.recipe.name == name and entry.failure)
         cells = [_text(values[name][column]) for column in COLUMNS]
         found.append(Row(name, cells, [_is_best(name, column, values) for column in COLUMNS], failure))
     return found
+
+
+def _keys(entries: Sequence[Entry]) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return the keys with one value in all recipes, and the others with their value in each recipe."""
+    documents = {entry.recipe.name: flat(entry.recipe) for entry in entries}.values()
+    same, different = {}, {}
+    for key in dict.fromkeys(key for document in documents for key in document if key not in _NOT_COMPARED):
+        values = [_value(document.get(key)) for document in documents]
+        if len(set(values)) > 1:
+            different[key] = values
+        elif values[0]:
+            same[key] = values[0]
+    return same, different
+
+
+def _value(value: Any) -> str:
+    return "" if value is None else str(value)
 
 
 def _values(entries: Sequence[Entry]) -> dict[str, list[float]]:
@@ -148,7 +175,7 @@ def _picture(entries: Sequence[Entry]) -> bytes:
         if entry.measured:
             images = entry.measured.images
             strips.setdefault("the data", (images["training"], images["held-out"]))
-            strips.setdefault(entry.name, (images["generated"], images["reconstructed"]))
+            strips.setdefault(entry.recipe.name, (images["generated"], images["reconstructed"]))
     height = max(len(strips), 1)
     figure = Figure(figsize=(11.0, 0.6 + 0.5 * height), layout="constrained")
     cells = figure.subplots(height, 2, squeeze=False)

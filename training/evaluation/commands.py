@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
-
-from rich import progress
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from rae_serve import files
 from rae_serve.errors import InvalidInput
@@ -25,7 +17,6 @@ from training.evaluation.figures import (
     METRICS,
     MIN_IMAGES,
     EvaluationData,
-    Progress,
     authors_figures,
     collect,
     compute,
@@ -35,12 +26,11 @@ from training.evaluation.report import verdict
 from training.evaluation.report.gallery import gallery
 from training.evaluation.report.page import html
 from training.evaluation.subject import Subject
-from training.machine import torch_device
-from training.progress import resumable
+from training.machine import torch_device, versions
+from training.progress import progress_bars, resumable
 
 FIGURES: Final = "evaluation.json"
 REPORT: Final = "report.html"
-_VERSIONS: Final = ("rae-serve", "numpy", "scipy", "scikit-learn", "torch", "onnxruntime-gpu", "onnxruntime")
 
 
 def evaluate(
@@ -84,7 +74,7 @@ def evaluate(
         if len(part) < MIN_IMAGES:
             problem = f"{len(part)} images are {what} {images.source}; an evaluation needs at least {MIN_IMAGES}"
             raise InvalidInput("data", problem)
-    with resumable(), _progress_bars() as report:
+    with resumable(), progress_bars() as report:
         data = collect(model, images, count, seed, report)
         figures, neighbours = compute(data, model.trained_dim, extractor, chosen, where, report)
         if AUTHORS_PROTOCOL in chosen:
@@ -146,7 +136,7 @@ def _document(
             "description": extractor.description,
             "weights_sha256": extractor.digest,
         },
-        "versions": {"python": platform.python_version()} | _versions(),
+        "versions": versions(),
     }
 
 
@@ -156,32 +146,8 @@ def _checkpoint(model: Subject, images: Images) -> str:
     return "not chosen by the held-out images"
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        with suppress(PackageNotFoundError):  # only one of the two ONNX Runtimes is installed
-            found[name] = version(name)
-    return found
-
-
 def _finite(value: Any) -> Any:
     """Replace numbers that JSON does not have, such as NaN, by None."""
     if isinstance(value, dict):
         return {key: _finite(entry) for key, entry in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@contextmanager
-def _progress_bars() -> Iterator[Progress]:
-    """Show one progress bar per task on a terminal, and nothing elsewhere."""
-    console = Console(stderr=True)
-    columns = TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn(), TimeRemainingColumn()
-    with progress.Progress(*columns, console=console, disable=not console.is_terminal) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(task: str, done: int, total: int) -> None:
-            if task not in tasks:
-                tasks[task] = bars.add_task(task, total=total)
-            bars.update(tasks[task], completed=done)
-
-        yield report

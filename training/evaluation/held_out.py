@@ -11,7 +11,9 @@ from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 from rae_serve.files import printable
 from training.data import dataset, sources
+from training.data.dataset import Dataset
 from training.evaluation.subject import Subject
+from training.recipe import Recipe
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -70,6 +72,21 @@ def load(subject: Subject, source: str | None) -> Images:
     if held < 2:
         raise InvalidInput("data", f"{subject.name} was trained on all of {source}: no image is held out")
     return Images(printable(source), train, everything.images[chosen.validation], "validation", same)
+
+
+def of_dataset(chosen: Dataset, recipe: Recipe, source: str) -> Images:
+    """Return the images of a training, and the test split or, without one, the images that the training holds out.
+
+    Args:
+        chosen: The images of the training.
+        recipe: The recipe of the training.
+        source: The data set, as `--data` names it.
+    """
+    train = chosen.images[chosen.train]
+    if sources.has_test_split(source, recipe.data):
+        held_out = dataset.test_images(source, recipe.data, chosen.preprocessing.model_dump())
+        return Images(printable(source), train, held_out, "test", True)
+    return Images(printable(source), train, chosen.images[chosen.validation], "validation", True)
 
 
 def spaced(rows: npt.NDArray[Scalar], count: int) -> npt.NDArray[Scalar]:

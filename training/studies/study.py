@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +20,7 @@ from training.evaluation.report.pictures import png
 from training.recipe import Recipe
 from training.reuse import finished_run
 from training.runs import Run, load_data
+from training.tables import csv_file
 from training.templates import environment
 
 RUNS: Final = "runs"  # in the folder of a study: the runs that it trained
@@ -75,12 +74,8 @@ class Study:
 
     def write_rows(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write rows with equal keys as {name}.csv."""
-        text = io.StringIO()
-        table = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
         self.out.mkdir(parents=True, exist_ok=True)
-        files.write(self.out / f"{name}.csv", text.getvalue().encode())
+        files.write(self.out / f"{name}.csv", csv_file(rows))
 
     def write_figure(self, name: str, figure: Figure) -> None:
         """Write a chart as {name}.png."""

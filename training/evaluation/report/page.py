@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,9 +37,9 @@ def html(document: Mapping[str, Any], findings: Sequence[Finding], pictures: Seq
         findings: The findings of the verdict, in their order.
         pictures: The pictures, in their order.
     """
-    templates = environment(Path(__file__).parent, html=True)
-    templates.filters |= {"base64": lambda png: base64.b64encode(png).decode(), "figure": _figure}
-    return templates.get_template(_TEMPLATE).render(
+    pages = environment(Path(__file__).parent, html=True)
+    pages.filters["figure"] = _figure
+    return pages.get_template(_TEMPLATE).render(
         document=document,
         findings=findings,
         pictures=pictures,

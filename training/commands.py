@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-import torch
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -17,7 +16,6 @@ from training import progress
 from training import recipe as recipes
 from training.autoencoder import Autoencoder, Exportable
 from training.evaluation.prior import compare
-from training.inference import Inference
 from training.machine import torch_device
 from training.recipe import Recipe, flat
 from training.runs import SKIPPED, Origin, Run, check_new, load_data, locked
@@ -100,8 +98,7 @@ def fit(
         raise RunError(f"{path} is not finished; go on with `rae-serve train … --resume`, or take --best")
     dataset = load_data(run.recipe, source or run.image_source())
     run.require_same(run.recipe, dataset)
-    mean = torch.from_numpy(Inference(trained, torch.device("cpu")).encode(run.reference()).mean(axis=0))
-    exportable = trained.for_export(mean)
+    exportable = trained.for_export(run.mean_latent(trained))
     given = [f"posthoc={prior}", f"name={target.resolve().name}", *overrides]
     recipe = _fitting(run, exportable, given)
     origin = Origin(

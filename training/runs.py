@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from rae_serve import files
 from rae_serve import images as pictures
@@ -25,6 +26,7 @@ from training import checkpoint
 from training.autoencoder import Autoencoder
 from training.checkpoint import Checkpoint
 from training.data.dataset import Dataset, load
+from training.inference import Inference
 from training.recipe import Recipe, flat
 
 RECORD: Final = "run.json"
@@ -146,6 +148,10 @@ class Run(BaseModel):
             return np.load(self.path / REFERENCE, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / REFERENCE} cannot be read ({error})") from None
+
+    def mean_latent(self, model: Autoencoder) -> Tensor:
+        """Return the mean latent [m] of the run's reference images, which `Autoencoder.for_export` takes."""
+        return torch.from_numpy(Inference(model, torch.device("cpu")).encode(self.reference()).mean(axis=0))
 
     def load(self, *, best: bool = False) -> tuple[Autoencoder, Checkpoint]:
         """Return the model, in evaluation mode and on the CPU, and its checkpoint.

@@ -110,8 +110,7 @@ def measure(
     data = collect(subject, images, count, 0, progress)
     distances = distribution_figures(data, extractor, _METRICS, progress)
     # A mask closes dimensions, which would have a density without meaning: the exported model does not have them.
-    mean = torch.from_numpy(Inference(model, torch.device("cpu")).encode(run.reference()).mean(axis=0))
-    exported = model.for_export(mean)
+    exported = model.for_export(run.mean_latent(model))
     likeness = distances["precision-recall"]["generated"]
     seconds = state.facts.get("seconds")  # checkpoints of earlier versions do not count them
     figures: dict[str, Any] = {

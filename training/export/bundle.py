@@ -56,7 +56,7 @@ def export(
         raise RunError(_unfitted(run, best))
     images = run.reference()
     latents = Inference(trained, _CPU).encode(images)
-    mean = torch.from_numpy(latents.mean(axis=0))
+    mean = run.mean_latent(trained)
     exportable = trained.for_export(mean, prune=prune)
     model = exportable.model
     facts = {

@@ -23,13 +23,16 @@ from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.middleware import RequestMiddleware, middleware_stack
 from rae_serve.server.settings import Settings
+from rae_serve.server.short_path import ShortPath
 
 
-@pytest.fixture(scope="module")
-def app(bundle):
+@pytest.fixture(scope="module", params=["app", "short path"])
+def app(request, bundle):
+    """The service, without and with the short path: the tests cannot tell one from the other."""
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_seconds=0.3))
     catalog.load()
-    yield RequestMiddleware(create_app(catalog), catalog.settings)
+    inner = create_app(catalog)
+    yield RequestMiddleware(ShortPath(inner, catalog) if request.param == "short path" else inner, catalog.settings)
     catalog.close()
 
 
@@ -170,7 +173,7 @@ def locked(bundle):
     catalog = Catalog(settings)
     catalog.load()
     app = create_app(catalog)
-    for middleware, options in reversed(middleware_stack(settings)):
+    for middleware, options in reversed(middleware_stack(catalog)):
         app = middleware(app, **options)
     yield TestClient(app, raise_server_exceptions=False)
     catalog.close()

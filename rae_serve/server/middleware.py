@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import re
 import secrets
 import time
@@ -28,7 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rae_serve.server import metrics, problems
+from rae_serve.server import logs, metrics, problems
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.connections import DECLINED_UPGRADE
 from rae_serve.server.keys import ApiKeys
@@ -36,8 +35,6 @@ from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
 from rae_serve.server.settings import Settings
 from rae_serve.server.short_path import ShortPath
 from rae_serve.server.waiting import DEADLINE, ClientLeft, client_left_response
-
-access = logging.getLogger("rae_serve.access")
 
 _VALID_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _KEY_NEEDED: Final = "a key is needed: send the header Authorization: Bearer KEY, with a key that the server knows"
@@ -178,7 +175,7 @@ class _RequestCycle:
                 "ms": round(ms, 2),
                 "bytes_in": self.body_bytes,
             }
-            access.info("answered", extra={"facts": facts})
+            logs.write_request(facts)
 
     def _check_head(self, keys: ApiKeys) -> None:
         """Refuse a request without its key, and a WebSocket."""

@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Request, Response
 
-from rae_serve import arrays
+from rae_serve import arrays, png
 from rae_serve.engine import Engine
 from rae_serve.errors import NotFound
 from rae_serve.noise import random_seed
@@ -71,7 +71,8 @@ def routes(catalog: Catalog) -> APIRouter:
 async def _image(
     request: Request, engine: Engine, seed: int, index: int, if_none_match: str | None, cache_control: str
 ) -> Response:
-    etag = f'"{engine.manifest.digest[:32]}-{seed}-{index}"'
+    # Servers with different libraries make the same pixels, but not the same bytes.
+    etag = f'"{engine.manifest.digest[:32]}-{seed}-{index}-{png.REVISION}"'
     headers = {**responses.model_headers(engine, seed), "ETag": etag, "Cache-Control": cache_control}
     if if_none_match is not None and _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)

@@ -14,6 +14,7 @@ EXTRAS = (
     "fastapi",
     "httptools",
     "httpx",
+    "isal",
     "jinja2",
     "matplotlib",
     "onnx",
@@ -55,6 +56,16 @@ def test_the_package_offers_bundle_engine_and_manifest():
         "import rae_serve; print(*(getattr(rae_serve, name).__name__ for name in rae_serve.__all__))"
     )
     assert out.split() == ["Bundle", "Engine", "Manifest"]
+
+
+def test_png_files_are_written_without_isal():
+    out = run_without_extras(
+        "import numpy as np\n"
+        "from rae_serve import png\n"
+        "print(png.deflate.name, png.encode(np.zeros((8, 8), np.uint8)))"
+    )
+    assert out.startswith("zlib ")
+    assert "IEND" in out
 
 
 @pytest.mark.parametrize("kind", ["ImportError", "RaeServeError"])

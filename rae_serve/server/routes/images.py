@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Header, Request, Response
 
-from rae_serve import arrays
+from rae_serve import arrays, png
 from rae_serve.errors import NotFound
 from rae_serve.noise import random_seed
 from rae_serve.server import responses, waiting
@@ -105,8 +105,9 @@ async def show_image(
         raise NotFound(f"model {name!r} has the digest {engine.manifest.digest}, not {digest}")
     # A response that needs a key must not be kept in a cache that several users share.
     cache_scope = "private" if catalog.settings.api_keys else "public"
-    etag = f'"{engine.manifest.digest[:32]}-{seed}-{index}"'
     cache_control = f"{cache_scope}, {_FOREVER if digest else _ONE_MINUTE}"
+    # Servers with different libraries make the same pixels, but not the same bytes.
+    etag = f'"{engine.manifest.digest[:32]}-{seed}-{index}-{png.REVISION}"'
     headers = {**responses.model_headers(engine, seed), "ETag": etag, "Cache-Control": cache_control}
     if if_none_match is not None and _matches(if_none_match, etag):
         return Response(status_code=304, headers=headers)

@@ -5,6 +5,7 @@ import gzip
 import io
 import shutil
 import zipfile
+import zlib
 from urllib.parse import unquote
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from rae_serve import images
+from rae_serve import images, png
 from rae_serve.batching import MicroBatcher
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
@@ -149,6 +150,19 @@ def test_caches_are_told_how_long(client, bundle):
         assert again.status_code == 304
         assert again.content == b""
     assert client.get("/v1/models/digits/images/1/2.png", headers={"If-None-Match": '"x"'}).status_code == 200
+
+
+def test_servers_that_make_other_bytes_of_an_image_have_other_etags(client, monkeypatch):
+    address = "/v1/models/digits/images/1/2.png"
+    first = client.get(address)
+    monkeypatch.setattr(png, "deflate", png.Deflate("zlib at level 0", lambda data: zlib.compress(data, 0)))
+    monkeypatch.setattr(png, "REVISION", png.revision())
+    second = client.get(address, headers={"If-None-Match": first.headers["etag"]})
+    assert second.status_code == 200
+    assert second.content != first.content
+    assert second.headers["etag"] != first.headers["etag"]
+    assert np.array_equal(pixels_of(second.content), pixels_of(first.content))
+    assert client.get(address, headers={"If-None-Match": second.headers["etag"]}).status_code == 304
 
 
 @pytest.mark.parametrize(

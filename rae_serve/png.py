@@ -1,0 +1,85 @@
+"""Write PNG files (https://www.w3.org/TR/png-3/), several times faster than Pillow does and with the same pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from rae_serve.arrays import Pixels
+from rae_serve.errors import InvalidInput
+
+
+class Deflate(NamedTuple):
+    """A library that makes zlib streams."""
+
+    name: str  # with its version, because the stream depends on it
+    compress: Callable[[Any], bytes]  # a C-contiguous buffer to a zlib stream
+
+
+# isal's level 3 is slower and makes no smaller files; zlib's level 1 makes larger ones, and its level 3 is slower.
+_LEVEL: Final = 2
+ZLIB: Final = Deflate(f"zlib {zlib.ZLIB_RUNTIME_VERSION}", lambda data: zlib.compress(data, _LEVEL))
+deflate = ZLIB
+try:
+    import isal
+    from isal import isal_zlib
+except ImportError:
+    pass
+else:
+    deflate = Deflate(
+        f"isal {isal.__version__}, ISA-L {isal.ISAL_VERSION}", lambda data: isal_zlib.compress(data, _LEVEL)
+    )
+
+_WRITER: Final = 1  # the revision of this module: add one when a file's bytes change
+_MAX_SIZE: Final = 2**31 - 1  # the largest side of a picture, and the largest chunk in bytes
+_COLOUR_TYPES: Final = {1: 0, 3: 2}  # by channels
+_UP: Final = 2  # the filter type that stores the difference to the row above
+
+
+def encode(image: Pixels) -> bytes:
+    """Encode one image, uint8 [H, W], [H, W, 1] or [H, W, 3], to a PNG file.
+
+    The same image makes the same bytes wherever `REVISION` is the same.
+
+    Raises:
+        InvalidInput: The array has another shape or type, or is too large; the field is `image`.
+    """
+    channels = image.shape[2] if image.ndim == 3 else 1
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in _COLOUR_TYPES:
+        problem = "must be uint8 of shape [H, W], [H, W, 1] or [H, W, 3]"
+        raise InvalidInput("image", f"{problem}, not {image.dtype} of shape {list(image.shape)}")
+    height, width = image.shape[:2]
+    if not 0 < min(height, width) <= max(height, width) <= _MAX_SIZE:
+        raise InvalidInput("image", f"png has 1 to {_MAX_SIZE} pixels a side, and this image has {width} × {height}")
+    rows = image.reshape(height, width * channels)
+    filtered = np.empty((height, 1 + width * channels), np.uint8)
+    filtered[:, 0] = _UP
+    filtered[0, 1:] = rows[0]  # the row above the first one counts as zeros
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    data = deflate.compress(filtered)
+    if len(data) > _MAX_SIZE:
+        raise InvalidInput("image", f"{width} × {height} pixels are too many for one PNG file; write several")
+    header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return b"".join((struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))))
+
+
+def revision() -> str:
+    """Return a short hash of everything that the bytes of a file depend on, except the image.
+
+    The hash includes a sample file, because one version of ISA-L may make other bytes on another processor.
+    """
+    sample = (np.multiply.outer(np.arange(64), np.arange(64)) % 251).astype(np.uint8)
+    facts = f"{_WRITER} {deflate.name} ".encode() + encode(sample)
+    return hashlib.sha256(facts).hexdigest()[:8]
+
+
+REVISION: Final = revision()

@@ -158,5 +158,5 @@ class RefuseForms:
 
 
 _verb_paths = {method.route for method in RaeServe.apis.values()}  # type: ignore[attr-defined]  # a bentoml Service
-for middleware, options in (*middleware_stack(catalog.settings), (RefuseForms, {"paths": _verb_paths})):
+for middleware, options in (*middleware_stack(catalog), (RefuseForms, {"paths": _verb_paths})):
     RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]  # the outermost first

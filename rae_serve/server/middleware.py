@@ -8,15 +8,15 @@ A request passes, from the outside in:
    `_read_body` reads the body within its limit and refuses a compressed one, `run` calls the service until the
    deadline, `record` writes the metrics and the access log.
    One class does all of it, because every layer of middleware costs time in every request.
-3. `ProblemMiddleware`, which turns every error response into problem details.
-4. BentoML, and the FastAPI app of `app.py`.
+3. `ShortPath`, which responds to plain requests for images of seeds itself.
+4. `ProblemMiddleware`, which turns every error response into problem details.
+5. BentoML, and the FastAPI app of `app.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import logging
 import re
 import secrets
 import time
@@ -27,14 +27,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rae_serve.server import metrics, problems
+from rae_serve.server import logs, metrics, problems
+from rae_serve.server.catalog import Catalog
 from rae_serve.server.connections import DECLINED_UPGRADE
 from rae_serve.server.keys import ApiKeys
 from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
 from rae_serve.server.settings import Settings
+from rae_serve.server.short_path import ShortPath
 from rae_serve.server.waiting import DEADLINE, ClientLeft, client_left_response
-
-access = logging.getLogger("rae_serve.access")
 
 _VALID_ID: Final = re.compile(rb"[\x21-\x7e]{1,128}")
 _KEY_NEEDED: Final = "a key is needed: send the header Authorization: Bearer KEY, with a key that the server knows"
@@ -45,9 +45,14 @@ _numbers: Final = itertools.count()
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def middleware_stack(settings: Settings) -> list[tuple[Any, dict[str, Any]]]:
+def middleware_stack(catalog: Catalog) -> list[tuple[Any, dict[str, Any]]]:
     """Return the middleware classes with their options, the outermost first."""
-    stack: list[tuple[Any, dict[str, Any]]] = [(RequestMiddleware, {"settings": settings}), (ProblemMiddleware, {})]
+    settings = catalog.settings
+    stack: list[tuple[Any, dict[str, Any]]] = [
+        (RequestMiddleware, {"settings": settings}),
+        (ShortPath, {"catalog": catalog}),
+        (ProblemMiddleware, {}),
+    ]
     if settings.cors_origins:  # outside the check of the key, because a browser's preflight request sends no key
         cors = {
             "allow_origins": settings.cors_origins,
@@ -170,7 +175,7 @@ class _RequestCycle:
                 "ms": round(ms, 2),
                 "bytes_in": self.body_bytes,
             }
-            access.info("answered", extra={"facts": facts})
+            logs.write_request(facts)
 
     def _check_head(self, keys: ApiKeys) -> None:
         """Refuse a request without its key, and a WebSocket."""

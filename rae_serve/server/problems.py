@@ -20,6 +20,7 @@ from rae_serve.server.content_types import content_type, is_json, unsupported
 MEDIA_TYPE: Final = "application/problem+json"
 REQUEST_ID: Final = "rae_serve.id"  # a key of the ASGI scope
 log = logging.getLogger(__name__)
+_KNOWN: Final = (InvalidInput, NotFound, Overloaded, Expired)  # what a route may raise
 
 
 class FieldProblem(BaseModel):
@@ -66,21 +67,11 @@ def expired_response() -> Response:
 def install(app: FastAPI) -> None:
     """Make the app respond to every exception of its routes with problem details."""
 
-    @app.exception_handler(InvalidInput)
-    async def invalid(request: Request, error: InvalidInput) -> Response:
-        return response(422, str(error), [FieldProblem(field=error.field, problem=error.problem)])
+    async def problem(request: Request, error: Exception) -> Response:
+        return of(request, error)
 
-    @app.exception_handler(NotFound)
-    async def not_found(request: Request, error: NotFound) -> Response:
-        return response(404, str(error))
-
-    @app.exception_handler(Overloaded)
-    async def overloaded(request: Request, error: Overloaded) -> Response:
-        return response(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
-
-    @app.exception_handler(Expired)
-    async def expired(request: Request, error: Expired) -> Response:
-        return expired_response()
+    for kind in (*_KNOWN, Exception):
+        app.add_exception_handler(kind, problem)
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
@@ -90,12 +81,22 @@ def install(app: FastAPI) -> None:
     async def http_exception(request: Request, error: HTTPException) -> Response:
         return response(error.status_code, _clear_detail(request.scope, str(error.detail)), headers=error.headers)
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> Response:
-        facts = {"id": request.scope.get(REQUEST_ID)}
-        where = (request.method, request.url.path)
-        log.error("unexpected error at %s %s", *where, exc_info=error, extra={"facts": facts})
-        return response(500, "an error inside the server; the server's log has the details")
+
+def of(request: Request, error: Exception) -> Response:
+    """Return the response to an exception that a route raised."""
+    match error:
+        case InvalidInput():
+            return response(422, str(error), [FieldProblem(field=error.field, problem=error.problem)])
+        case NotFound():
+            return response(404, str(error))
+        case Overloaded():
+            return response(429, str(error), headers={"Retry-After": str(error.retry_after_s)})
+        case Expired():
+            return expired_response()
+    facts = {"id": request.scope.get(REQUEST_ID)}
+    where = (request.method, request.url.path)
+    log.error("unexpected error at %s %s", *where, exc_info=error, extra={"facts": facts})
+    return response(500, "an error inside the server; the server's log has the details")
 
 
 def _validation_response(request: Request, error: RequestValidationError) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Final
 
@@ -13,6 +14,7 @@ from torch.nn.functional import dropout, softplus
 from training.networks import mlp
 from training.optimizers import Update, adam
 from training.priors.components import Components
+from training.priors.standard_normal import StandardNormal
 
 _DROPPED: Final = 0.5  # the fraction of the last hidden layer that T's own updates drop
 _CHUNK: Final = 20_000  # normals that T weighs at once
@@ -26,9 +28,10 @@ class IOP(Components):
 
     The paper leaves open how to sample the prior. Ours: `finish` draws a pool of normals and keeps centres of it, in
     proportion to e^T. All centres are equally likely, and a sample is a centre plus a little noise. So samples lie
-    near finitely many points, and `log_density`, which is that of the samples, is far below q between the points. If
-    few normals of the pool have most of the weight, so do few centres; the effective sample size (Σ e^T)² / Σ e^2T
-    tells how many. Where the sources are silent: T starts at 0. Before `finish`, the prior is N(0, I).
+    near finitely many points, while `log_density` is that of N(z; 0, I)·e^T / Z, from which the centres come, with Z
+    estimated from the pool. If few normals of the pool have most of the weight, so do few centres; the effective
+    sample size (Σ e^T)² / Σ e^2T tells how many. Where the sources are silent: T starts at 0. Before `finish`, the
+    prior is N(0, I).
 
     Args:
         latent_dim: Dimensions m of a latent.
@@ -41,6 +44,7 @@ class IOP(Components):
     """
 
     effective_samples: Tensor
+    log_normaliser: Tensor
 
     def __init__(
         self,
@@ -58,6 +62,8 @@ class IOP(Components):
         for parameter in self.network[-1].parameters():
             nn.init.zeros_(parameter)
         self.register_buffer("effective_samples", torch.zeros(()))  # 0 until `finish`
+        self.register_buffer("log_normaliser", torch.zeros(()))  # ln Z
+        self.normal = StandardNormal(latent_dim)
         self.lr = lr
         self.pool = pool
         self.centres = centres
@@ -93,11 +99,16 @@ class IOP(Components):
     def finish(self) -> None:
         """Draw the pool from torch's random generator, and the centres from it."""
         pool = torch.randn(self.pool, self.latent_dim, device=self.means.device)
-        weights = torch.cat([self.log_ratio(chunk) for chunk in pool.split(_CHUNK)]).double().softmax(dim=0)
+        log_ratios = torch.cat([self.log_ratio(chunk) for chunk in pool.split(_CHUNK)]).double()
+        weights = log_ratios.softmax(dim=0)
         centres = pool[weights.multinomial(self.centres, replacement=True)]
         equal = torch.full((self.centres,), 1.0 / self.centres, dtype=torch.float64)
         self.place(equal, centres, torch.full_like(centres, self.width))
         self.effective_samples.copy_(1.0 / weights.square().sum())
+        self.log_normaliser.copy_(log_ratios.logsumexp(dim=0) - math.log(self.pool))
+
+    def log_density(self, latents: Tensor) -> Tensor:
+        return self.normal.log_density(latents) + self.log_ratio(latents) - self.log_normaliser
 
     def diagnostics(self) -> dict[str, float]:
         """Return the effective sample size of the pool."""

@@ -23,13 +23,16 @@ from rae_serve.server.catalog import Catalog
 from rae_serve.server.middleware import RequestMiddleware
 from rae_serve.server.problems import ProblemMiddleware
 from rae_serve.server.settings import Settings
+from rae_serve.server.short_path import ShortPath
 
 
-@pytest.fixture(scope="module")
-def app(bundle: Bundle) -> RequestMiddleware:
+@pytest.fixture(scope="module", params=["app", "short path"])
+def app(request: pytest.FixtureRequest, bundle: Bundle) -> RequestMiddleware:
+    """The service, without and with the short path: the tests cannot tell one from the other."""
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_images=100))
     catalog.load()
-    return RequestMiddleware(create_app(catalog), catalog.settings)
+    app = create_app(catalog)
+    return RequestMiddleware(ShortPath(app, catalog) if request.param == "short path" else app, catalog.settings)
 
 
 @pytest.fixture(scope="module")

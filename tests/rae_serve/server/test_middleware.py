@@ -10,7 +10,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,13 +25,16 @@ from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.middleware import RequestMiddleware, middleware_stack
 from rae_serve.server.settings import Settings
+from rae_serve.server.short_path import ShortPath
 
 
-@pytest.fixture(scope="module")
-def app(bundle):
+@pytest.fixture(scope="module", params=["app", "short path"])
+def app(request, bundle):
+    """The service, without and with the short path: the tests cannot tell one from the other."""
     catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_seconds=0.3))
     catalog.load()
-    yield RequestMiddleware(create_app(catalog), catalog.settings)
+    inner = create_app(catalog)
+    yield RequestMiddleware(ShortPath(inner, catalog) if request.param == "short path" else inner, catalog.settings)
     catalog.close()
 
 
@@ -128,20 +133,31 @@ def test_metrics_have_bounded_labels(client):
         assert secret not in text
 
 
-def test_a_head_request_is_counted_and_logged_as_such(client, caplog):
+def test_a_head_request_is_counted_and_logged_as_such(client, capsys):
     before = counted("rae_serve_requests_total", method="HEAD", route="/v1/models", status="200")
-    with caplog.at_level(logging.INFO, "rae_serve.access"):
-        assert client.head("/v1/models").status_code == 200
+    assert client.head("/v1/models").status_code == 200
     assert counted("rae_serve_requests_total", method="HEAD", route="/v1/models", status="200") == before + 1
-    assert json.loads(logs.JsonLines().format(caplog.records[-1]))["method"] == "HEAD"
+    assert json.loads(capsys.readouterr().err)["method"] == "HEAD"
 
 
-def test_the_log_is_json_lines_with_ids(client, caplog):
-    with caplog.at_level(logging.INFO, "rae_serve.access"):
-        client.post("/v1/sample", json={"n": 0}, headers={"X-Request-Id": "seven"})
-    line = json.loads(logs.JsonLines().format(caplog.records[-1]))
-    assert {"id": "seven", "method": "POST", "path": "/v1/sample", "status": 422}.items() <= line.items()
-    assert line["level"] == "info"
+@pytest.mark.parametrize(("n", "status"), [(0, 422), (1, 200)])
+def test_the_log_is_json_lines_with_ids(client, capsys, n, status):
+    client.post("/v1/sample", json={"n": n}, headers={"X-Request-Id": "seven"})
+    line = json.loads(capsys.readouterr().err)
+    assert {"id": "seven", "method": "POST", "path": "/v1/sample", "status": status}.items() <= line.items()
+    assert (line["level"], line["logger"], line["message"]) == ("info", "rae_serve.access", "answered")
+    assert abs(line["time"] - time.time()) < 10
+
+
+def test_a_log_that_nobody_reads_is_no_error(client, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w", buffering=1) as broken:
+        monkeypatch.setattr(sys, "stderr", broken)
+        assert client.get("/v1/models").status_code == 200
+        monkeypatch.undo()
+        with suppress(BrokenPipeError):
+            broken.close()
 
 
 def test_workers_count_together(tmp_path):
@@ -170,7 +186,7 @@ def locked(bundle):
     catalog = Catalog(settings)
     catalog.load()
     app = create_app(catalog)
-    for middleware, options in reversed(middleware_stack(settings)):
+    for middleware, options in reversed(middleware_stack(catalog)):
         app = middleware(app, **options)
     yield TestClient(app, raise_server_exceptions=False)
     catalog.close()
@@ -220,11 +236,11 @@ def test_the_first_to_ask_for_the_document_holds_up_nobody(app):
     assert create_app(Catalog(app.settings)).openapi_schema
 
 
-def test_keys_are_never_shown(locked, caplog, monkeypatch):
+def test_keys_are_never_shown(locked, caplog, capsys, monkeypatch):
     with caplog.at_level(logging.DEBUG):
         for key in (KEYS[0], "wrong-key"):
             locked.post("/v1/sample", json={"n": 0}, headers=bearing(key))
-    log = "".join(logs.JsonLines().format(record) for record in caplog.records)
+    log = capsys.readouterr().err + "".join(logs.JsonLines().format(record) for record in caplog.records)
     assert '"status": 401' in log
     assert '"status": 422' in log
     assert "-key" not in log

@@ -34,6 +34,14 @@ def test_samples_are_normals_in_proportion_to_the_ratio():
     torch.testing.assert_close(torch.cov(samples.T), torch.eye(3), atol=0.08, rtol=0)
 
 
+def test_the_density_is_that_of_the_tilted_normal():
+    torch.manual_seed(0)
+    prior, points = tilted(1.0), torch.randn(100, 3)
+    exact = torch.distributions.Normal(torch.tensor([1.0, 0.0, 0.0]), 1.0).log_prob(points).sum(dim=1)
+    torch.testing.assert_close(prior.log_density(points), exact, atol=0.02, rtol=0)
+    assert torch.equal(IOP(3).log_density(points), IOP(3).normal.log_density(points))
+
+
 def test_the_effective_sample_size_is_that_of_the_pool():
     torch.manual_seed(0)
     assert IOP(3).diagnostics() == {}

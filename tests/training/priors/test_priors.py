@@ -61,7 +61,7 @@ DENSITIES: Final[dict[str, Callable[[], Prior]]] = {
     "whitened": lambda: Whitened(StandardNormal(2)),
     "mixture": lambda: Whitened(Mixture(2, components=5)),
     "flow": lambda: Whitened(Flow(2, hidden=32)),
-    "iop": lambda: Whitened(IOP(2, hidden=8, pool=2000, centres=100)),
+    "iop": lambda: Whitened(IOP(2, hidden=8, pool=50_000)),
 }
 # Nodes that give other results on another provider, or none at all.
 FORBIDDEN: Final = {"Erf", "RandomNormal", "RandomNormalLike", "RandomUniform", "Multinomial", "Bernoulli"}

@@ -36,6 +36,8 @@ class VAE(Autoencoder):
         likelihood: Distribution of a pixel: "cross-entropy" (Bernoulli), "fixed-variance" (Gaussian with standard
             deviation γ = 1; on small images the KL term then closes almost every dimension) or "learned-variance"
             (Gaussian with one learned γ).
+        first_gamma: γ of "learned-variance" at the start. With 1, as published, the KL term closes dimensions until γ
+            has come down, which takes some thousand steps; a short training wants less.
         beta: Weight of the KL term; 1 is the VAE. Higher values bring the latents closer to the prior and make
             reconstructions blurrier.
         warmup: First fraction of the training, over which the weight of the KL term rises from beta / 100 to beta; 0
@@ -53,6 +55,7 @@ class VAE(Autoencoder):
         *,
         latent_dim: PositiveInt = 32,
         likelihood: Likelihood = "cross-entropy",
+        first_gamma: PositiveFloat = 1.0,
         beta: NonNegativeFloat = 1.0,
         warmup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0,
         filters: PositiveInt = 64,
@@ -68,7 +71,7 @@ class VAE(Autoencoder):
         self.warmup = warmup
         self.lr = lr
         if likelihood == "learned-variance":
-            self.log_gamma = nn.Parameter(torch.zeros(()))
+            self.log_gamma = nn.Parameter(torch.tensor(math.log(first_gamma)))
             self.largest_term = math.inf  # with a small γ, a large loss is no divergence
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

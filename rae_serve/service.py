@@ -29,7 +29,7 @@ from rae_serve.server import connections, logs, problems
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.content_types import content_type, unsupported
-from rae_serve.server.middleware import middleware_stack
+from rae_serve.server.middleware import FrontRequired, front
 from rae_serve.server.settings import Settings
 
 try:
@@ -41,7 +41,7 @@ except RaeServeError as error:
 # A container image installs this package before the rest of the Bento is copied, so it needs these files earlier.
 _IMAGE = bentoml.images.Image().build_include("pyproject.toml", "README.md", "LICENSE", "rae_serve")
 _VERB_THREADS = 64  # calls of the tensor verbs that one worker runs at once; the calls share batches
-connections.install(catalog.settings.max_seconds)
+connections.install(catalog.settings.max_seconds, lambda app: front(app, catalog))
 
 
 class TooManyRequests(BentoMLException):
@@ -158,5 +158,5 @@ class RefuseForms:
 
 
 _verb_paths = {method.route for method in RaeServe.apis.values()}  # type: ignore[attr-defined]  # a bentoml Service
-for middleware, options in (*middleware_stack(catalog), (RefuseForms, {"paths": _verb_paths})):
+for middleware, options in ((FrontRequired, {}), (RefuseForms, {"paths": _verb_paths})):
     RaeServe.add_asgi_middleware(middleware, **options)  # type: ignore[attr-defined]  # the outermost first

@@ -7,10 +7,13 @@ bytes that are not HTTP in plain text.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 import httptools
 import uvicorn.config
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from rae_serve.server import problems
@@ -20,7 +23,7 @@ MAX_HEAD_BYTES: Final = 65_536
 DECLINED_UPGRADE: Final = b"declined-upgrade"  # the header in which the service sees what upgrade was offered
 
 
-def install(seconds: float) -> None:
+def install(seconds: float, front: Callable[[ASGIApp], ASGIApp]) -> None:
     """Make every uvicorn connection of this process a `Connection`.
 
     BentoML starts uvicorn and has no option for this, so the function changes uvicorn's table of protocols.
@@ -28,9 +31,20 @@ def install(seconds: float) -> None:
     Args:
         seconds: The longest time for the head of a request, and the longest time in which a client reads nothing
             of a response that waits for it.
+        front: Puts our middleware around BentoML's app. BentoML can only put it inside of its own layers, which take
+            longer than the middleware.
     """
     Connection.limit_s = seconds
+    Connection.front = staticmethod(front)
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:Connection"
+
+
+def _fronted(app: Any, front: Callable[[ASGIApp], Any]) -> Any:
+    """Put the front around an app, but inside of uvicorn's own middleware, which finds a client behind a proxy."""
+    if isinstance(app, ProxyHeadersMiddleware):
+        app.app = front(app.app)  # type: ignore[arg-type]  # the same protocol, in uvicorn's own types
+        return app
+    return front(app)
 
 
 class _Parser(httptools.HttpRequestParser):
@@ -62,9 +76,14 @@ class Connection(HttpToolsProtocol):
     """
 
     limit_s: float
+    front: Callable[[ASGIApp], ASGIApp]
+    fronted: Any = None  # the ASGI app of all connections of the process, made for the first of them
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        if Connection.fronted is None:
+            Connection.fronted = _fronted(self.app, Connection.front)
+        self.app = Connection.fronted
         self.parser = _Parser(self)
         self._head_timer: asyncio.TimerHandle | None = None
         self._head_bytes = 0

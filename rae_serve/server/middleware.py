@@ -1,6 +1,7 @@
 """The middleware around the whole service, BentoML's own endpoints included.
 
-A request passes, from the outside in:
+`connections.py` puts it around BentoML's app, because BentoML's own layers cost more than it does. A request passes,
+from the outside in:
 
 1. `CORSMiddleware`, if the settings name origins.
 2. `RequestMiddleware`, one object per request (`_RequestCycle`), in these steps:
@@ -20,7 +21,7 @@ import itertools
 import re
 import secrets
 import time
-from typing import Any, Final
+from typing import Final
 
 from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
@@ -45,23 +46,36 @@ _numbers: Final = itertools.count()
 _METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def middleware_stack(catalog: Catalog) -> list[tuple[Any, dict[str, Any]]]:
-    """Return the middleware classes with their options, the outermost first."""
+def front(app: ASGIApp, catalog: Catalog) -> ASGIApp:
+    """Return an app behind all of the middleware."""
     settings = catalog.settings
-    stack: list[tuple[Any, dict[str, Any]]] = [
-        (RequestMiddleware, {"settings": settings}),
-        (ShortPath, {"catalog": catalog}),
-        (ProblemMiddleware, {}),
-    ]
+    app = RequestMiddleware(ShortPath(ProblemMiddleware(app), catalog), settings)
     if settings.cors_origins:  # outside the check of the key, because a browser's preflight request sends no key
-        cors = {
-            "allow_origins": settings.cors_origins,
-            "allow_methods": ["GET", "HEAD", "POST"],
-            "allow_headers": ["Authorization", "Content-Type", "If-None-Match", "X-Request-Id"],
-            "expose_headers": ["ETag", "RAE-Digest", "RAE-Model", "RAE-Seed", "Retry-After", "X-Request-Id"],
-        }
-        stack.insert(0, (_Cors, cors))
-    return stack
+        return _Cors(
+            app,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-Id"],
+            expose_headers=["ETag", "RAE-Digest", "RAE-Model", "RAE-Seed", "Retry-After", "X-Request-Id"],
+        )
+    return app
+
+
+class FrontRequired:
+    """ASGI middleware inside of BentoML that refuses requests which have not passed `front`.
+
+    A server that is started in another way has no front, and would serve everybody without a key.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and REQUEST_ID not in scope:
+            detail = "this server checks no keys and has no limits; start it by `rae-serve serve` or `bentoml serve`"
+            await problems.response(500, detail)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
 
 
 class _Cors(CORSMiddleware):

@@ -23,7 +23,7 @@ from rae_serve.errors import InvalidInput
 from rae_serve.server import logs, metrics
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.middleware import RequestMiddleware, middleware_stack
+from rae_serve.server.middleware import FrontRequired, RequestMiddleware, front
 from rae_serve.server.settings import Settings
 from rae_serve.server.short_path import ShortPath
 
@@ -185,11 +185,15 @@ def locked(bundle):
     )
     catalog = Catalog(settings)
     catalog.load()
-    app = create_app(catalog)
-    for middleware, options in reversed(middleware_stack(catalog)):
-        app = middleware(app, **options)
-    yield TestClient(app, raise_server_exceptions=False)
+    yield TestClient(front(create_app(catalog), catalog), raise_server_exceptions=False)
     catalog.close()
+
+
+def test_an_app_without_its_front_serves_nobody():
+    app = FrontRequired(create_app(Catalog(Settings())))
+    response = TestClient(app).get("/v1/models")
+    assert response.status_code == 500
+    assert "start it by `rae-serve serve`" in response.json()["detail"]
 
 
 def bearing(key: str) -> dict[str, str]:

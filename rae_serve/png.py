@@ -37,12 +37,12 @@ else:
 
 _WRITER: Final = 1  # the revision of this module: add one when a file's bytes change
 _MAX_SIZE: Final = 2**31 - 1  # the largest side of a picture, and the largest chunk in bytes
-_COLOUR_TYPES: Final = {1: 0, 3: 2}  # by channels
+_COLOUR_TYPES: Final = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: grey and RGB, and each with alpha
 _NONE, _AVERAGE = 0, 3  # filter types: the bytes as they are, and less the mean of the left and the upper neighbour
 
 
 def encode(image: Pixels) -> bytes:
-    """Encode one image, uint8 [H, W], [H, W, 1] or [H, W, 3], to a PNG file.
+    """Encode one image, uint8 [H, W] or [H, W, C], to a PNG file. C is 1 or 3, or with alpha 2 or 4.
 
     The same image makes the same bytes wherever `REVISION` is the same.
 
@@ -51,7 +51,7 @@ def encode(image: Pixels) -> bytes:
     """
     channels = image.shape[2] if image.ndim == 3 else 1
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in _COLOUR_TYPES:
-        problem = "must be uint8 of shape [H, W], [H, W, 1] or [H, W, 3]"
+        problem = "must be uint8 of shape [H, W] or [H, W, C] with 1 to 4 channels"
         raise InvalidInput("image", f"{problem}, not {image.dtype} of shape {list(image.shape)}")
     height, width = image.shape[:2]
     if not 0 < min(height, width) <= max(height, width) <= _MAX_SIZE:

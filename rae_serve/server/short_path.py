@@ -8,7 +8,6 @@ from collections.abc import Awaitable
 from typing import Final, NamedTuple
 
 from fastapi import Request, Response
-from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rae_serve.arrays import MAX_INTEGER
@@ -93,7 +92,7 @@ def _plain_sampling(request: Request, message: Message) -> SampleRequest | None:
         return None
     try:
         return SampleRequest.model_validate(json.loads(message["body"]))
-    except (ValueError, RecursionError, ValidationError):
+    except (ValueError, RecursionError):  # a ValidationError is a ValueError
         return None
 
 

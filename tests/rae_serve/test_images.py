@@ -218,7 +218,7 @@ def test_fewer_bits_than_the_file_has_are_noticed_and_not_rescaled(kind, largest
             Image.fromarray(greys.astype(np.int32)).save(buffer, "TIFF")
     picture = read_picture(buffer.getvalue())
     assert is_dark(picture) == (largest < 17000)
-    assert np.array_equal(Preprocessing(height=8, width=8, mode="L")(picture)[..., 0], greys // 257)
+    assert np.array_equal(Preprocessing(height=8, width=8, mode="L")(picture)[..., 0], greys >> 8)
 
 
 @pytest.mark.parametrize(("level", "dark"), [(15, True), (200, False)])

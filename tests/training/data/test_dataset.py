@@ -256,7 +256,7 @@ def test_16_bit_greys_of_every_kind_are_grey(tmp_path, kind):
             picture = Image.fromarray(greys.astype(np.uint16 if kind == "little-endian" else np.int32))
         picture.save(path)
     photos = data.load(str(tmp_path), "folder", shape={})
-    assert np.array_equal(photos.images[0, ..., 0], greys // 257)
+    assert np.array_equal(photos.images[0, ..., 0], greys >> 8)
     assert photos.images.shape == (4, 32, 32, 1)
 
 

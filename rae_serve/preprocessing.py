@@ -66,7 +66,8 @@ class Preprocessing(BaseModel):
     square is cropped as by "center".
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Unknown fields are ignored and kept, as in every part of a manifest.
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     height: PositiveInt
     width: PositiveInt

@@ -126,7 +126,7 @@ def test_the_first_frame_of_an_animation():
 def test_inks():
     pixels = samples(40, 33, 4)
     buffer = io.BytesIO()
-    Image.fromarray(pixels.astype(np.uint8), "CMYK").save(buffer, "TIFF")
+    Image.frombytes("CMYK", (33, 40), pixels.astype(np.uint8).tobytes()).save(buffer, "TIFF")
     check(buffer.getvalue(), pixel_rules.from_inks(pixels))
 
 

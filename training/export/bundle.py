@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rae_serve import bundle, files, noise, parity
+from rae_serve import bundle, files, golden, noise, parity
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import RaeServeError, RunError
 from rae_serve.images import encode_npz
-from rae_serve.manifest import MANIFEST, SCHEMA_VERSION, Parity
+from rae_serve.manifest import LATENT_TOLERANCE, MANIFEST, SCHEMA_VERSION, Parity
 from training.autoencoder import Autoencoder, Exportable
 from training.export import graphs
 from training.export.graphs import DecoderGraph, EncoderGraph, GeneratorGraph, PriorGraph
@@ -68,27 +68,28 @@ def export(
         "latent": _latent_facts(latents, exportable, run.origin),
         "noise": {"dim": model.sampler.noise_dim, "algorithm": noise.ALGORITHM, "roles": model.sampler.roles},
         "training": run.training_facts(state),
-        "precision": "float32",
+        "precision": dict.fromkeys((*bundle.GRAPHS, bundle.GENERATOR) if fused else bundle.GRAPHS, "float32"),
         "opset": graphs.OPSET,
         "ir_version": graphs.IR_VERSION,
-        "tolerance_grey_levels": 1,
+        "tolerance": {"latents": LATENT_TOLERANCE, "grey_levels": 1},
     }
-    golden = _golden(trained, exportable, mean)
+    arrays = _golden_arrays(trained, exportable, mean)
     examples = {
-        "prior": (PriorGraph(model), "noise", golden["noise"], "latent"),
-        "decoder": (DecoderGraph(model), "latent", golden["latent"], "image"),
-        "encoder": (EncoderGraph(model), "image", golden["image"], "latent"),
+        "prior": (PriorGraph(model), "noise", arrays["noise"], "latent"),
+        "decoder": (DecoderGraph(model), "latent", arrays["latent"], "image"),
+        "encoder": (EncoderGraph(model), "image", arrays["image"], "latent"),
     }
     if fused:
-        examples["generator"] = (GeneratorGraph(model), "noise", golden["noise"], "image")
+        examples["generator"] = (GeneratorGraph(model), "noise", arrays["noise"], "image")
     contents = {
         f"{name}.onnx": graphs.to_onnx(name, graph, {input_name: torch.from_numpy(rows)}, output_name, facts)
         for name, (graph, input_name, rows, output_name) in examples.items()
     }
-    contents[bundle.GOLDEN] = encode_npz(golden)
+    contents[bundle.GOLDEN] = encode_npz(arrays)
     cost = _pruning_cost(trained, model, images) if len(exportable.active) < latents.shape[1] else None
-    measured = _measure(facts, contents).model_copy(update={"pruning_grey_levels": cost})
-    return bundle.write(out, facts | {"parity": measured}, contents, overwrite=overwrite)
+    measured, vectors = _measure(facts, contents)
+    facts["parity"] = measured.model_copy(update={"pruning_grey_levels": cost})
+    return bundle.write(out, facts, contents | {bundle.VECTORS: vectors}, overwrite=overwrite)
 
 
 def _unfitted(run: Run, best: bool) -> str:
@@ -123,9 +124,9 @@ def _latent_facts(latents: Latents, exportable: Exportable, origin: Origin | Non
 
 
 @torch.no_grad()
-def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[str, npt.NDArray[Any]]:
+def _golden_arrays(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[str, npt.NDArray[Any]]:
     """Return what the graphs must compute: results of the trained model, with pruned dimensions at their mean [m]."""
-    rows = torch.from_numpy(noise.normals(0, 0, _GOLDEN_ROWS, exportable.model.sampler.noise_dim))
+    rows = torch.from_numpy(noise.normals(golden.NPZ_SEED, 0, _GOLDEN_ROWS, exportable.model.sampler.noise_dim))
     latent = PriorGraph(exportable.model)(rows)
     hard_masked = mean.repeat(len(latent), 1)
     hard_masked[:, exportable.active] = latent
@@ -135,14 +136,18 @@ def _golden(trained: Autoencoder, exportable: Exportable, mean: Tensor) -> dict[
     return {name: array.contiguous().numpy() for name, array in arrays.items()}
 
 
-def _measure(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Parity:
-    """Measure the parity of a bundle that is not written yet. Raises BundleError if it exceeds the tolerance."""
+def _measure(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> tuple[Parity, bytes]:
+    """Measure the parity of a bundle that is not written yet, and compute its golden vectors.
+
+    Raises:
+        BundleError: The parity exceeds the tolerance.
+    """
     unmeasured = Parity(batch_sizes=list(parity.BATCH_SIZES), prior=0.0, decoder_grey_levels=0, encoder=0.0)
     draft = Bundle(Path("draft"), bundle.describe({**facts, "parity": unmeasured}, contents), contents)
     engine = Engine(draft, device="cpu")
     try:
         measured = parity.measure(engine, draft.golden())
+        parity.check(measured, draft.manifest.tolerance)
+        return measured, golden.vectors(engine)
     finally:
         engine.close()
-    parity.check(measured, draft.manifest.tolerance_grey_levels)
-    return measured

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 
-from rae_serve import noise, parity
+from rae_serve import noise
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
@@ -91,14 +91,14 @@ def test_the_same_checkpoint_gives_the_same_files(run, bundle, tmp_path):
 
 
 def test_a_mismatch_fails_the_export_and_leaves_nothing(run, tmp_path, monkeypatch):
-    golden = exporter._golden
+    golden_arrays = exporter._golden_arrays
 
     def off_by_two(*given):
-        arrays = golden(*given)
+        arrays = golden_arrays(*given)
         return arrays | {"image": arrays["image"] ^ 2}
 
-    monkeypatch.setattr(exporter, "_golden", off_by_two)
-    monkeypatch.setattr(parity, "LATENT_TOLERANCE", 10.0)  # the encoder sees the other images too
+    monkeypatch.setattr(exporter, "_golden_arrays", off_by_two)
+    monkeypatch.setattr(exporter, "LATENT_TOLERANCE", 10.0)  # the encoder sees the other images too
     with pytest.raises(BundleError, match=r"decoder\.onnx differs from its golden images by [23] grey levels"):
         export(run, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

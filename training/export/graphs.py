@@ -51,18 +51,6 @@ class EncoderGraph(nn.Module):
         return self.model.encode(image.permute(0, 3, 1, 2).float() / 255.0)
 
 
-class GeneratorGraph(nn.Module):
-    """noise float32 [B, noise_dim] → image uint8 [B, H, W, C]: prior and decoder in one."""
-
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
-        self.prior = PriorGraph(model)
-        self.decode = DecoderGraph(model)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        return self.decode(self.prior(noise))
-
-
 def to_onnx(
     name: str, graph: nn.Module, example: Mapping[str, Tensor], output: str, facts: Mapping[str, Any]
 ) -> bytes:

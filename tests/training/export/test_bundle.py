@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,8 +13,10 @@ from rae_serve import noise
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
+from rae_serve.manifest import Tolerance, schema
 from training.data.batches import to_pixels
 from training.export import bundle as exporter
+from training.export import rewriting
 from training.export.bundle import export
 
 
@@ -98,7 +101,55 @@ def test_a_mismatch_fails_the_export_and_leaves_nothing(run, tmp_path, monkeypat
         return arrays | {"image": arrays["image"] ^ 2}
 
     monkeypatch.setattr(exporter, "_golden_arrays", off_by_two)
-    monkeypatch.setattr(exporter, "LATENT_TOLERANCE", 10.0)  # the encoder sees the other images too
+    monkeypatch.setitem(
+        exporter.TOLERANCES, "float32", Tolerance(latents=10.0, grey_levels=1)
+    )  # the encoder sees the other images too
     with pytest.raises(BundleError, match=r"decoder\.onnx differs from its golden images by [23] grey levels"):
         export(run, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_in_float16_halve_the_bundle_and_change_images_by_a_level(run, bundle, tmp_path, engine):
+    small = export(run, tmp_path / "small", precision="float16-weights", fused=True)
+    manifest = small.manifest
+    assert set(manifest.precision.values()) == {"float16-weights"}
+    assert manifest.precision.keys() == {"prior", "decoder", "encoder", "generator"}
+    jsonschema.validate(json.loads((tmp_path / "small" / "manifest.json").read_text()), schema())
+    assert 0 < manifest.parity.prior <= manifest.tolerance.latents == 0.01
+    assert manifest.parity.decoder_grey_levels <= manifest.tolerance.grey_levels == 2
+    images = Engine(small, device="cpu").sample(50, seed=9)
+    assert np.abs(images.astype(int) - engine.sample(50, seed=9)).max() <= 2
+    assert manifest.digest != bundle.manifest.digest
+
+
+def constant_graph(operator: str, largest: float) -> bytes:
+    """A graph whose only node takes a constant of 20 × 20 numbers."""
+    weights = np.linspace(-largest, largest, 400, dtype=np.float32).reshape(20, 20)
+    kind = onnx.TensorProto.BOOL if operator == "Less" else onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, ["x", "w"], ["y"])],
+        "g",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [20, 20])],
+        [onnx.helper.make_tensor_value_info("y", kind, [20, 20])],
+        [onnx.numpy_helper.from_array(weights, "w")],
+    )
+    opset = onnx.helper.make_opsetid("", 18)
+    return onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("operator", "largest", "precision"),
+    [("MatMul", 60_000, "float16-weights"), ("MatMul", 70_000, "float32"), ("Less", 7, "float32")],
+)
+def test_only_weights_of_layers_within_the_range_are_rounded(operator, largest, precision):
+    """Bounds that select a component of a mixture must keep every bit."""
+    graph = constant_graph(operator, largest)
+    assert rewriting.precision(graph) == "float32"
+    assert rewriting.precision(rewriting.with_float16_weights(graph)) == precision
+
+
+def test_a_model_that_float16_changes_too_much_is_told(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(exporter.TOLERANCES, "float16-weights", Tolerance(latents=1e-6, grey_levels=0))
+    with pytest.raises(BundleError, match=r"differs from its golden .*; this model needs --precision float32"):
+        export(run, tmp_path / "out", precision="float16-weights")
     assert list(tmp_path.iterdir()) == []

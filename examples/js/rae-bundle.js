@@ -24,7 +24,8 @@ export class BundleError extends Error {
  * `ort` is onnxruntime-web or onnxruntime-node. `onProgress` is called with {file, loaded, total} in bytes.
  */
 export async function loadBundle(source, ort, { sessionOptions = {}, onProgress = () => {} } = {}) {
-  const read = typeof source === "function" ? source : (name, report) => download(`${source}`, name, report);
+  const folder = `${source}`.replace(/\/$/, "");
+  const read = typeof source === "function" ? source : (name, report) => download(`${folder}/${name}`, report);
   const bytes = await readFile(read, "manifest.json", () => {});
   const text = new TextDecoder().decode(bytes);
   let manifest;
@@ -447,8 +448,8 @@ async function readFile(read, name, report) {
   }
 }
 
-async function download(base, name, report) {
-  const address = `${base.replace(/\/$/, "")}/${name}`;
+/** Return the bytes of an address, and report how many have come. */
+export async function download(address, report) {
   const response = await fetch(address);
   if (!response.ok) throw new BundleError(`${address} cannot be read: HTTP status ${response.status}`);
   let loaded = 0;

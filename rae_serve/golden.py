@@ -17,10 +17,12 @@ import numpy.typing as npt
 
 from rae_serve import arrays, interpolation, png
 from rae_serve.arrays import MAX_INTEGER, Latents, Pixels
+from rae_serve.bundle import GENERATOR
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
 from rae_serve.manifest import sha256
 from rae_serve.preprocessing import read_picture
+from rae_serve.sessions import Graph
 
 GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6  # colour types of PNG
 NPZ_SEED: Final = 0  # the seed of the noise in golden.npz, from row 0 on
@@ -119,6 +121,8 @@ def png_file(
 def _check(engine: Engine, document: dict[str, Any]) -> str:
     tolerance = engine.manifest.tolerance
     npz = engine.bundle.golden()["noise"]
+    file = f"{GENERATOR}.onnx"
+    joined = Graph(engine.bundle.graph(GENERATOR), "cpu") if file in engine.bundle.contents else None
     _equal("the noise of golden.npz", engine.noise(document["npz"]["rows"], seed=document["npz"]["seed"]), npz)
     exact = 0
     for sample in document["samples"]:
@@ -130,8 +134,9 @@ def _check(engine: Engine, document: dict[str, Any]) -> str:
         exact += sha256(image.tobytes()) == sample["sha256"]
         if "pixels" in sample:
             wanted = np.frombuffer(base64.b64decode(sample["pixels"]), np.uint8).reshape(image.shape)
-            if np.abs(image.astype(int) - wanted).max() > tolerance.grey_levels:
-                raise BundleError(f"golden.json: the image {what} differs by more than {tolerance.grey_levels}")
+            _alike(f"the image {what}", image, wanted, tolerance.grey_levels)
+        if joined:
+            _alike(f"the image by {file} {what}", joined(noise[None])[0], image, tolerance.grey_levels)
     ends, latents = ([_floats(sample[name]) for sample in document["samples"]] for name in ("noise", "latent"))
     for walk in document["interpolations"]:
         points = _between(engine, walk["space"], walk["path"], ends, latents)
@@ -164,6 +169,12 @@ def _between(
 def _equal(what: str, actual: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> None:
     if not np.array_equal(actual, wanted):
         raise BundleError(f"golden.json: {what} differs")
+
+
+def _alike(what: str, actual: Pixels, wanted: Pixels, tolerance: int) -> None:
+    difference = np.abs(actual.astype(int) - wanted).max()
+    if difference > tolerance:
+        raise BundleError(f"golden.json: {what} differs by {difference} grey levels, more than {tolerance}")
 
 
 def _near(what: str, actual: npt.NDArray[Any], wanted: npt.ArrayLike, tolerance: float) -> None:

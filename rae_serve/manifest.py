@@ -217,9 +217,12 @@ def schema() -> dict[str, Any]:
 
 def to_json(manifest: Manifest) -> str:
     """Return the text of `manifest.json`, with its checksum."""
-    document = manifest.model_dump(mode="json") | {"checksum": _NO_CHECKSUM}
-    text = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
-    return text.replace(_NO_CHECKSUM, _checksum(text.encode(), _NO_CHECKSUM))
+    document = manifest.model_dump(mode="json")
+    return _text(document | {"checksum": sha256(_text(document | {"checksum": _NO_CHECKSUM}).encode())})
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_manifest(path: Path) -> Manifest:

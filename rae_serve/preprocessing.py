@@ -21,6 +21,9 @@ REVISION: Final = 2
 # The most pixels of a picture. Users trust their own files, so this is the most that Pillow opens; the server's
 # setting is lower.
 MAX_FILE_PIXELS: Final = 178_000_000
+# The most pixels between the two steps of resampling, unless the picture itself has more: a picture one pixel wide
+# would otherwise need gigabytes.
+_MAX_PIXELS_BETWEEN: Final = 2**25
 _SIXTEEN_BITS: Final = "rae-serve: 16 bits"  # key in the info of a picture whose file has 16 bits per channel or more
 # The transposition that undoes each EXIF orientation. Orientation 1 is upright.
 _UPRIGHT_BY: Final = {
@@ -85,6 +88,9 @@ class Preprocessing(BaseModel):
         """Return a picture as uint8 [height, width, channels]."""
         picture = self._in_mode(_upright(picture))
         width, height = picture.size
+        if self.width * height > max(width * height, _MAX_PIXELS_BETWEEN):
+            problem = f"{width} × {height} pixels are too tall for an image {self.width} wide; cut the picture"
+            raise InvalidInput("image", problem)
         left, top, right, bottom = self._crop_box(width, height)
         kernel = Image.Resampling[self.resize.upper()]
         # Two calls, because the order in which one call resamples the two axes depends on the version of Pillow.

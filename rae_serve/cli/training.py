@@ -104,9 +104,14 @@ def export(
         Path | None, typer.Option(**OUTPUT, help="Folder of the bundle.", show_default="bundles/RUN")
     ] = None,
     precision: Annotated[Literal["float32", "float16"], typer.Option(help=_PRECISION)] = "float32",
-    fused: Annotated[
-        bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one graph.")
-    ] = False,
+    generator: Annotated[
+        bool | None,
+        typer.Option(
+            "--generator/--no-generator",
+            help="Add generator.onnx: prior and decoder in one graph.",
+            show_default="up to 64 MB",
+        ),
+    ] = None,
     best: Annotated[
         bool, typer.Option("--best", help="Export the checkpoint with the least held-out error.")
     ] = False,
@@ -121,7 +126,7 @@ def export(
         loaded,
         target,
         precision="float32" if precision == "float32" else "float16-weights",
-        fused=fused,
+        generator=generator,
         prune=not no_prune,
         best=best,
         overwrite=overwrite,

@@ -130,6 +130,11 @@ def test_the_checksum_needs_no_more_than_the_bytes(name):
     assert hashlib.sha256(data.replace(checksum.encode(), b"0" * 64)).hexdigest() == checksum
 
 
+def test_a_checksum_leaves_other_zeros_alone(copy, bundle):
+    training = bundle.manifest.training.model_copy(update={"data_digest": "0" * 64})
+    assert bundles.annotate(Bundle.load(copy), training=training).manifest.training.data_digest == "0" * 64
+
+
 @pytest.mark.parametrize("change", [("0.0", "0.00"), ('"dim"', ' "dim"'), ("\n", "\r\n")])
 def test_other_bytes_of_the_same_facts_are_refused(copy, change):
     text = (copy / "manifest.json").read_text()

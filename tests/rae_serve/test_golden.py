@@ -13,6 +13,8 @@ import pytest
 from PIL import Image
 
 from rae_serve import golden
+from rae_serve.bundle import Bundle, describe
+from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
 
 
@@ -101,6 +103,20 @@ def test_what_differs_is_named(engine, vectors, place, value, problem):
     part[place[-1]] = value
     with pytest.raises(BundleError, match=problem):
         golden.check(engine, document)
+
+
+def test_a_generator_that_makes_other_images_is_found(bundle, vectors):
+    contents = {**bundle.contents, "generator.onnx": _brighter(bundle.graph("generator"))}
+    facts = bundle.manifest.model_dump(exclude={"files", "digest"})
+    other = Bundle(bundle.path, describe(facts, contents), contents)
+    with pytest.raises(BundleError, match=r"the image by generator\.onnx of seed 7, row 0 differs by \d+ grey"):
+        golden.check(Engine(other, device="cpu"), vectors)
+
+
+def _brighter(graph: bytes) -> bytes:
+    """Change the constant 255 of a graph, by which it scales pixels, to 999."""
+    assert np.float32(255).tobytes() in graph
+    return graph.replace(np.float32(255).tobytes(), np.float32(999).tobytes())
 
 
 def test_another_hash_of_an_image_is_counted_and_no_error(engine, vectors):

@@ -31,6 +31,8 @@ TOLERANCES: Final[dict[Precision, Tolerance]] = {
     "float32": Tolerance(latents=LATENT_TOLERANCE, grey_levels=1),
     "float16-weights": Tolerance(latents=0.01, grey_levels=2),
 }
+# generator.onnx repeats the weights of two files. A larger one would cost more than the convenience is worth.
+MAX_GENERATOR_BYTES: Final = 64_000_000
 _GOLDEN_ROWS: Final = 64
 _CPU: Final = torch.device("cpu")
 
@@ -40,7 +42,7 @@ def export(
     out: Path,
     *,
     precision: Precision = "float32",
-    fused: bool = False,
+    generator: bool | None = None,
     prune: bool = True,
     best: bool = False,
     overwrite: bool = False,
@@ -51,7 +53,8 @@ def export(
         run: The run.
         out: The bundle's folder; it appears whole or not at all.
         precision: How the graphs hold the weights of their layers.
-        fused: Whether to add generator.onnx, prior and decoder in one graph.
+        generator: Whether to add generator.onnx, prior and decoder in one graph; None adds it up to
+            MAX_GENERATOR_BYTES.
         prune: Whether to leave out the latent dimensions that a mask has closed.
         best: Whether to take the checkpoint with the least error on held-out images in place of the latest.
         overwrite: Whether to replace a bundle that is at `out` already.
@@ -97,7 +100,8 @@ def export(
     }
     if precision == "float16-weights":
         onnx_files = {name: rewriting.with_float16_weights(graph) for name, graph in onnx_files.items()}
-    if fused:
+    size = len(onnx_files["prior"]) + len(onnx_files["decoder"])
+    if size <= MAX_GENERATOR_BYTES if generator is None else generator:
         onnx_files[bundle.GENERATOR] = rewriting.joined(onnx_files["prior"], onnx_files["decoder"])
     facts["precision"] = {name: rewriting.precision(graph) for name, graph in onnx_files.items()}
     contents = {f"{name}.onnx": graph for name, graph in onnx_files.items()} | {bundle.GOLDEN: encode_npz(arrays)}

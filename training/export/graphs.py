@@ -48,7 +48,7 @@ class EncoderGraph(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.model.encode(image.permute(0, 3, 1, 2).float() / 255.0)
+        return self.model.encode(image.float().permute(0, 3, 1, 2) / 255.0)
 
 
 def to_onnx(

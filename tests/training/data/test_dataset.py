@@ -413,6 +413,7 @@ def test_pixels_to_tensors_and_back():
     assert x.shape == (4, 2, 3, 5)
     assert np.array_equal(to_pixels(x).numpy(), pixels)
     assert to_pixels(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0, 255]
+    assert to_pixels(torch.tensor([[[[126.5, 127.4, 127.5]]]]) / 255).flatten().tolist() == [127, 127, 128]
 
 
 def test_the_names_are_those_of_the_sources():

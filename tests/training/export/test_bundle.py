@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from rae_serve import noise
-from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
 from rae_serve.manifest import Tolerance, schema
@@ -18,11 +17,6 @@ from training.data.batches import to_pixels
 from training.export import bundle as exporter
 from training.export import rewriting
 from training.export.bundle import export
-
-
-@pytest.fixture(scope="module")
-def fused(run, tmp_path_factory) -> Bundle:
-    return export(run, tmp_path_factory.mktemp("fused") / "digits", fused=True)
 
 
 @pytest.mark.parametrize(
@@ -34,8 +28,8 @@ def fused(run, tmp_path_factory) -> Bundle:
         ("generator", ("noise", onnx.TensorProto.FLOAT, [8]), ("image", onnx.TensorProto.UINT8, [8, 8, 1])),
     ],
 )
-def test_graphs_are_what_the_contract_says(fused, graph, inputs, outputs):
-    model = onnx.load_from_string(fused.graph(graph))
+def test_graphs_are_what_the_contract_says(bundle, graph, inputs, outputs):
+    model = onnx.load_from_string(bundle.graph(graph))
     onnx.checker.check_model(model, full_check=True)
     onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     for value, (name, kind, shape) in ((model.graph.input, inputs), (model.graph.output, outputs)):
@@ -46,19 +40,30 @@ def test_graphs_are_what_the_contract_says(fused, graph, inputs, outputs):
         assert [dim.dim_value for dim in dims[1:]] == shape
     assert model.ir_version == 9
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    # What WebGPU leaves to the CPU: rounding half to even, and any operator but a conversion on uint8.
+    assert "Round" not in {node.op_type for node in model.graph.node}
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
+    values |= {value.name: value.type.tensor_type.elem_type for value in inferred.input}
+    of_bytes = [
+        node.op_type
+        for node in model.graph.node
+        if onnx.TensorProto.UINT8 in {values.get(name) for name in (*node.input, *node.output)}
+    ]
+    assert of_bytes == ["Cast"] * (graph != "prior")
     assert not any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
 
 
-def test_graphs_carry_the_facts_and_nothing_of_this_machine(fused):
-    manifest = fused.manifest.model_dump(mode="json")
+def test_graphs_carry_the_facts_and_nothing_of_this_machine(bundle):
+    manifest = bundle.manifest.model_dump(mode="json")
     for name in ("prior", "decoder", "encoder", "generator"):
-        model = onnx.load_from_string(fused.graph(name))
+        model = onnx.load_from_string(bundle.graph(name))
         facts = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
         assert facts["rae_serve.licence"] == manifest["licence"]
         assert facts["rae_serve.image"] == manifest["image"]
         assert facts["rae_serve.training"] == manifest["training"]
         assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
-        assert b"site-packages" not in fused.graph(name)
+        assert b"site-packages" not in bundle.graph(name)
 
 
 def test_images_are_those_of_torch_on_other_noise(run, bundle, engine):
@@ -73,10 +78,18 @@ def test_images_are_those_of_torch_on_other_noise(run, bundle, engine):
     np.testing.assert_allclose(engine.encode(images), codes, rtol=1e-4, atol=1e-4)
 
 
-def test_the_fused_graph_is_prior_and_decoder(fused):
-    session = onnxruntime.InferenceSession(fused.graph("generator"), providers=["CPUExecutionProvider"])
+def test_the_generator_is_prior_and_decoder(bundle):
+    session = onnxruntime.InferenceSession(bundle.graph("generator"), providers=["CPUExecutionProvider"])
     (images,) = session.run(None, {"noise": noise.normals(4, 0, 6, 8)})
-    assert np.array_equal(images, Engine(fused, device="cpu").sample(6, seed=4))
+    assert np.array_equal(images, Engine(bundle, device="cpu").sample(6, seed=4))
+
+
+@pytest.mark.parametrize(("given", "limit", "there"), [(None, 10, False), (True, 10, True), (False, 1e9, False)])
+def test_a_large_generator_is_left_out_unless_it_is_asked_for(run, tmp_path, monkeypatch, given, limit, there):
+    monkeypatch.setattr(exporter, "MAX_GENERATOR_BYTES", limit)
+    exported = export(run, tmp_path / "out", generator=given)
+    assert ("generator.onnx" in exported.contents) == there
+    assert ("generator" in exported.manifest.precision) == there
 
 
 def test_the_manifest_describes_the_codes(run, bundle):
@@ -110,7 +123,7 @@ def test_a_mismatch_fails_the_export_and_leaves_nothing(run, tmp_path, monkeypat
 
 
 def test_weights_in_float16_halve_the_bundle_and_change_images_by_a_level(run, bundle, tmp_path, engine):
-    small = export(run, tmp_path / "small", precision="float16-weights", fused=True)
+    small = export(run, tmp_path / "small", precision="float16-weights")
     manifest = small.manifest
     assert set(manifest.precision.values()) == {"float16-weights"}
     assert manifest.precision.keys() == {"prior", "decoder", "encoder", "generator"}

@@ -88,11 +88,18 @@ export class Bundle {
   interpolate(start: Row, end: Row, steps: number, options?: { space?: Space; path?: Path }): Promise<Image[]>;
   moved(latents: Row[], attribute: string, strengths: number[]): Row[];
   edit(latents: Row[], attribute: string, strengths: number[]): Promise<Image[]>;
-  toRGBA(image: Image): Uint8ClampedArray;
+  toRGBA(image: Image): ImageData["data"];
 }
 
 export function download(address: string | URL, report: (loaded: number) => void): Promise<ArrayBuffer>;
 export function noise(seed: number, row: number, n: number, dim: number): Row[];
 export function prepare(picture: Picture, rules: Rules): Image;
-export function between(a: Row, b: Row, steps: number, path?: Path, centre?: ArrayLike<number>): Row[];
+export function between(
+  a: ArrayLike<number>,
+  b: ArrayLike<number>,
+  steps: number,
+  path?: Path,
+  centre?: ArrayLike<number>,
+): Row[];
+export function betweenNoises(a: Row, b: Row, steps: number, path: Path, roles: ("gaussian" | "choice")[]): Row[];
 export function along(latents: Row[], direction: number[], strengths: number[]): Row[];

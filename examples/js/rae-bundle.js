@@ -37,7 +37,9 @@ export async function loadBundle(source, ort, { sessionOptions = {}, onProgress 
   if (manifest?.schema_version !== SCHEMA_VERSION) {
     const advice = manifest?.schema_version === 1 ? "; run rae-serve upgrade on the bundle" : "";
     const version = JSON.stringify(manifest?.schema_version);
-    throw new BundleError(`manifest.json has schema version ${version}, and this module reads ${SCHEMA_VERSION}${advice}`);
+    throw new BundleError(
+      `manifest.json has schema version ${version}, and this module reads ${SCHEMA_VERSION}${advice}`,
+    );
   }
   const zeros = text.replace(String(manifest.checksum), "0".repeat(64));
   if (manifest.checksum !== (await sha256(new TextEncoder().encode(zeros)))) {
@@ -156,14 +158,7 @@ export class Bundle {
       return between(...rowsOf("the ends", [start, end], latent.dim), steps, path, latent.mean);
     }
     const [first, last] = rowsOf("the ends", [start, end], noise.dim);
-    const gaussian = noise.roles.flatMap((role, i) => (role === "gaussian" ? [i] : []));
-    const part = (row) => Float32Array.from(gaussian, (i) => row[i]);
-    const rows = between(part(first), part(last), steps, path).map((point, i) => {
-      const row = Float32Array.from(fraction(i, steps) < 0.5 ? first : last);
-      gaussian.forEach((column, k) => (row[column] = point[k]));
-      return row;
-    });
-    return this.latents(rows);
+    return this.latents(betweenNoises(first, last, steps, path, noise.roles));
   }
 
   /** Make the images from `start` to `end`, as `between` makes latents. */
@@ -224,7 +219,8 @@ export class Bundle {
     const results = [];
     for (let first = 0; first < rows.length; first += MAX_BATCH) {
       const batch = rows.slice(first, first + MAX_BATCH);
-      const data = graph === "encoder" ? new Uint8Array(batch.length * length) : new Float32Array(batch.length * length);
+      const data =
+        graph === "encoder" ? new Uint8Array(batch.length * length) : new Float32Array(batch.length * length);
       batch.forEach((row, i) => data.set(row, i * length));
       const tensor = new this.#ort.Tensor(graph === "encoder" ? "uint8" : "float32", data, [batch.length, ...shape]);
       const outputs = await this.#inTurn(() => session.run({ [INPUTS[graph]]: tensor }));
@@ -239,19 +235,32 @@ export class Bundle {
 // ---- Noise: docs/noise.md
 
 // Polynomials of AS 241 (Wichura 1988, routine PPND16), lowest power first.
-const A = [3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
-  4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3]; // prettier-ignore
-const B = [1, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
-  2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3]; // prettier-ignore
-const C = [1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
-  1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4]; // prettier-ignore
-const D = [1, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
-  1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9]; // prettier-ignore
+const A = [
+  3.387132872796366608, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+  4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3,
+];
+const B = [
+  1, 4.2313330701600911252e1, 6.871870074920579083e2, 5.3941960214247511077e3, 2.1213794301586595867e4,
+  3.930789580009271061e4, 2.8729085735721942674e4, 5.226495278852854561e3,
+];
+const C = [
+  1.42343711074968357734, 4.6303378461565452959, 5.7694972214606914055, 3.64784832476320460504, 1.27045825245236838258,
+  2.4178072517745061177e-1, 2.27238449892691845833e-2, 7.7454501427834140764e-4,
+];
+const D = [
+  1, 2.05319162663775882187, 1.6763848301838038494, 6.8976733498510000455e-1, 1.4810397642748007459e-1,
+  1.51986665636164571966e-2, 5.475938084995344946e-4, 1.05075007164441684324e-9,
+];
 const LOGARITHM = Array.from({ length: 11 }, (_, k) => 1 / (2 * k + 1));
 
 /** Return the noise of the rows `row` … `row + n − 1` of a seed, each a Float32Array of `dim` numbers. */
 export function noise(seed, row, n, dim) {
-  for (const [name, value, least] of [["seed", seed, 0], ["row", row, 0], ["n", n, 1], ["row + n − 1", row + n - 1, 0]]) {
+  for (const [name, value, least] of [
+    ["seed", seed, 0],
+    ["row", row, 0],
+    ["n", n, 1],
+    ["row + n − 1", row + (n - 1), 0],
+  ]) {
     if (!Number.isSafeInteger(value) || value < least) {
       throw new RangeError(`${name} must be an integer from ${least} to ${Number.MAX_SAFE_INTEGER}, not ${value}`);
     }
@@ -326,6 +335,20 @@ export function between(a, b, steps, path = "linear", centre = new Float32Array(
     if (i === steps - 1) return Float32Array.from(b);
     const [u, v] = isArc ? [1 - t, t].map((part) => Math.sin(part * angle) / Math.sin(angle)) : [1 - t, t];
     return Float32Array.from(from, (x, k) => u * x + v * to[k] + centre[k]);
+  });
+}
+
+/**
+ * Return `steps` rows of noise from a to b: gaussian columns by `between`; choice columns are those of a in the first
+ * half and of b in the second.
+ */
+export function betweenNoises(a, b, steps, path, roles) {
+  const gaussian = roles.flatMap((role, i) => (role === "gaussian" ? [i] : []));
+  const part = (row) => gaussian.map((i) => row[i]);
+  return between(part(a), part(b), steps, path).map((point, i) => {
+    const row = Float32Array.from(fraction(i, steps) < 0.5 ? a : b);
+    gaussian.forEach((column, k) => (row[column] = point[k]));
+    return row;
   });
 }
 
@@ -479,7 +502,8 @@ function rowsOf(name, rows, dim) {
   for (const row of rows) {
     if (row?.length !== dim) throw new RangeError(`${name} must have ${dim} numbers a row, not ${row?.length}`);
     for (const x of row) {
-      if (!(Math.abs(x) <= MAX_MAGNITUDE)) throw new RangeError(`${name} must be numbers within ±${MAX_MAGNITUDE}, not ${x}`);
+      if (!(Math.abs(x) <= MAX_MAGNITUDE))
+        throw new RangeError(`${name} must be numbers within ±${MAX_MAGNITUDE}, not ${x}`);
     }
   }
   return rows;

@@ -1,4 +1,4 @@
-"""Write an image of a seed as a PNG file, with numpy and ONNX Runtime alone: python sample.py BUNDLE SEED ROW OUT.png"""
+"""Write an image of a seed as a PNG file, with numpy and ONNX Runtime: python sample.py BUNDLE SEED ROW OUT.png"""
 
 import struct
 import sys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import shlex
 import shutil
 import subprocess
@@ -13,7 +12,6 @@ import httpx2 as httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from rae_serve import images
 from rae_serve.bundle import Bundle, annotate
@@ -21,23 +19,7 @@ from rae_serve.manifest import Attribute
 from rae_serve.preprocessing import read_picture
 from tests.serving import KEY, serving
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 UI = Path(__file__).parents[3] / "rae_serve" / "server" / "ui"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop("Chromium is not installed")
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

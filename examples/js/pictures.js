@@ -83,6 +83,7 @@ async function decode(bytes) {
     else if (type === "iTXt") chunks.XMP ??= await xmp(content);
     else chunks[type] ??= content;
   }
+  if (!chunks.IHDR || !chunks.IDAT.length) throw new PictureError("the PNG file is truncated");
   const header = view(chunks.IHDR);
   const [width, height] = [header.getUint32(0), header.getUint32(4)];
   const [depth, type, interlaced] = [8, 9, 12].map((at) => header.getUint8(at));

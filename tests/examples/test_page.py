@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import http.server
+import re
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
-from rae_serve import noise, png
+from rae_serve import png
+from rae_serve.bundle import Bundle
+from rae_serve.client import Client
+from rae_serve.engine import Engine
 from tests.examples.conftest import BUNDLES
 from tests.serving import ROOT
+from tests.waiting import wait_until
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -93,17 +98,12 @@ def test_it_makes_the_images_of_the_api(page, static, example, client, photograp
 
 def settles(page, name: str, channels: int, wanted: np.ndarray, example) -> bool:
     """Whether a canvas shows an image, at last."""
-    from tests.waiting import wait_until
-
     return wait_until(
         lambda: near(shown(page, name, channels), wanted, example), 20, f"{name} shows the image", pause=0.1
     )
 
 
 def test_other_seeds_walks_and_sliders(page, static, api):
-    from rae_serve.bundle import Bundle
-    from rae_serve.client import Client
-
     waves = Bundle.load(BUNDLES["waves"])
     opened(page, static, "waves")
     with Client(api, model="waves") as client:
@@ -120,11 +120,8 @@ def test_other_seeds_walks_and_sliders(page, static, api):
         highest = waves.manifest.latent.quantiles[-1][widest]
         slider = page.get_by_label(f"Dimension {widest}", exact=True)
         slider.fill(str(highest))
-        from rae_serve.engine import Engine
-
-        rows = noise.normals(11, 3, 1, waves.manifest.noise.dim)
-        rows[:, 1:] *= np.float32(0.5)
-        (latent,) = Engine(waves, device="cpu").latents(rows)
+        engine = Engine(waves, device="cpu")
+        (latent,) = engine.latents(engine.noise(1, seed=11, offset=3, temperature=0.5))
         latent[widest] = highest
         assert settles(page, "Seed 11, row 3", 3, client.decode([latent])[0], waves)
 
@@ -146,7 +143,8 @@ def test_a_picture_can_be_dropped(page, static, api):
         """bytes => {
             const data = new DataTransfer();
             data.items.add(new File([new Uint8Array(bytes)], "dropped.png", { type: "image/png" }));
-            document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: data, cancelable: true }));
+            const event = new DragEvent("drop", { dataTransfer: data, cancelable: true });
+            document.getElementById("drop").dispatchEvent(event);
         }""",
         list(file),
     )
@@ -162,7 +160,7 @@ def test_it_says_the_size_of_the_download_and_shows_progress(page, static):
     page.get_by_role("button", name=f"Load the model ({first})").wait_for()
     page.get_by_text(f"{files['encoder'] / 1e6:.1f} MB more for pictures of your own").wait_for()
     held = []
-    page.route("**/decoder.onnx", held.append)
+    page.route("**/decoder.onnx", lambda route: held.append(route))
     page.get_by_role("button", name="Load the model").click()
     page.get_by_text(f"of {first}").wait_for()
     progress = page.get_by_role("progressbar")
@@ -198,8 +196,7 @@ def test_it_follows_the_system_in_light_and_dark(browser, static, node, scheme):
     context = browser.new_context(color_scheme=scheme)
     page = context.new_page()
     page.goto(address(static, "waves"))
-    (paper,) = page.evaluate(
-        "[getComputedStyle(document.documentElement).backgroundColor.match(/\\\\d+/g).map(Number)]"
-    )
+    colour = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    paper = [int(value) for value in re.findall(r"\d+", colour)]
     context.close()
     assert (max(paper) < 60) == (scheme == "dark")

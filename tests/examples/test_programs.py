@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tests.examples.conftest import EXAMPLES
 from tests.serving import ROOT
 from tests.toolchains import require
 
-# Where Debian's libonnxruntime-dev puts the header, and where .ci/run does.
+# Where Debian's libonnxruntime-dev puts the header, and where .ci/run puts it alone.
 HEADERS = [Path("/usr/include/onnxruntime"), ROOT / "build" / "onnxruntime" / "usr" / "include" / "onnxruntime"]
 
 
@@ -27,20 +26,20 @@ def c_program(tmp_path_factory) -> Path:
     """examples/c, compiled against the ONNX Runtime of this Python."""
     for program in ("cc", "make"):
         require(shutil.which(program), program)
-    given = [Path(folder) for folder in os.environ.get("ORT_INCLUDE", "").split(os.pathsep) if folder]
-    header = next((folder for folder in given + HEADERS if (folder / "onnxruntime_c_api.h").is_file()), None)
-    require(header, "onnxruntime_c_api.h (Debian's libonnxruntime-dev; or ORT_INCLUDE names its folder)")
+    header = next((folder for folder in HEADERS if (folder / "onnxruntime_c_api.h").is_file()), None)
+    require(header, "onnxruntime_c_api.h (Debian's libonnxruntime-dev)")
     folder = tmp_path_factory.mktemp("c")
     library = next((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*"))
     (folder / "libonnxruntime.so.1").symlink_to(library)  # the name by which programs ask for it
     linked = f"{folder / 'libonnxruntime.so.1'} -Wl,-rpath,{folder}"
-    settings = [
-        f"OUT={folder}/",
-        f"ORT_INCLUDE={header}",
-        f"ORT_LIBRARY={linked}",
-        "CFLAGS=-O2 -Wall -Wextra -Werror",
-    ]
-    subprocess.run(["make", "-C", EXAMPLES / "c", *settings], check=True, timeout=60)
+    settings = {
+        "OUT": f"{folder}/",
+        "ORT_INCLUDE": header,
+        "ORT_LIBRARY": linked,
+        "CFLAGS": "-O2 -Wall -Wextra -Werror",
+    }
+    given = [f"{name}={value}" for name, value in settings.items()]
+    subprocess.run(["make", "-C", EXAMPLES / "c", *given], check=True, timeout=60)
     return folder / "sample"
 
 

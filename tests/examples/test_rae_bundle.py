@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rae_serve import golden, png
+from rae_serve import golden
 from rae_serve.engine import Engine
 from rae_serve.manifest import sha256
 from rae_serve.preprocessing import Preprocessing, read_picture
@@ -242,7 +242,7 @@ def test_a_damaged_bundle_is_named(javascript, tmp_path, file, old, new, problem
     assert problem in javascript(code, folder=str(damaged.parent))
 
 
-def test_wrong_arguments_are_named(javascript):
+def test_wrong_arguments_are_named(javascript, photograph):
     problems = {
         "bundle.sample({ seed: -1 })": "RangeError: seed must be an integer from 0 to 9007199254740991, not -1",
         "bundle.sample({ seed: 2 ** 53 })": "seed must be an integer",
@@ -261,6 +261,7 @@ def test_wrong_arguments_are_named(javascript):
         "bundle.prepare({ width: 2, height: 2, data: new Uint8Array(7) })": "cannot have 7 bytes",
         "pictures.readPng(new Uint8Array(30))": "PictureError: the file is no PNG",
         "pictures.readPng(bytes(given.cut))": "PictureError: the PNG file is damaged",
+        "pictures.readPng(bytes(given.cut).slice(0, 20))": "PictureError: the PNG file is truncated",
     }
     code = """
         const bundle = await open(given.folder);
@@ -268,7 +269,7 @@ def test_wrong_arguments_are_named(javascript):
         return Promise.all([%s]);
         """
     tasks = ", ".join(f"problem(async () => {call})" for call in problems)
-    cut = base64.b64encode(png.encode(np.zeros((9, 9), np.uint8))[:60]).decode()
+    cut = base64.b64encode(photograph[:500]).decode()
     found = javascript(code % tasks, folder=str(WAVES), cut=cut)
     for call, actual, wanted in zip(problems, found, problems.values(), strict=True):
         assert wanted in actual, call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,12 @@ class Generator:
         (image,) = self.decoder.run(None, {"latent": latent})
         return image
 
+    def files(self, requests: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Return a PNG file for each request, a number of images and a seed; the graphs run once for all requests."""
+        noises = [self.noise(seed, n) for n, seed in requests]
+        ends = np.cumsum([len(noise) for noise in noises])
+        return [png(images) for images in np.split(self.images(np.concatenate(noises)), ends[:-1])]
+
     def _images_on_cuda(self, noise: Noise) -> Pixels:
         # By IOBinding, so that the latents stay on the device.
         prior, decoder = self.prior.io_binding(), self.decoder.io_binding()
@@ -67,13 +74,14 @@ class Generator:
 
 
 def png(images: Pixels) -> bytes:
-    """Encode a nearly square grid of grey images [N, H, W, 1] as PNG by Pillow, at zlib level 1."""
-    n, height, width, _ = images.shape
+    """Encode a nearly square grid of images [N, H, W, C], grey or RGB, as PNG by Pillow, at zlib level 1."""
+    n, height, width, channels = images.shape
     columns = math.isqrt(n - 1) + 1
     rows = -(-n // columns)
-    cells = np.zeros((rows * columns, height, width), np.uint8)
-    cells[:n] = images[..., 0]
-    grid = cells.reshape(rows, columns, height, width).swapaxes(1, 2).reshape(rows * height, columns * width)
+    cells = np.zeros((rows * columns, height, width, channels), np.uint8)
+    cells[:n] = images
+    grid = cells.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    grid = grid.reshape(rows * height, columns * width, channels)
     buffer = io.BytesIO()
-    Image.fromarray(grid).save(buffer, "png", compress_level=1)
+    Image.fromarray(grid[..., 0] if channels == 1 else grid).save(buffer, "png", compress_level=1)
     return buffer.getvalue()

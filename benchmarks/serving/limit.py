@@ -1,0 +1,107 @@
+"""Measure how many images per second the bare graphs of a bundle make on this machine, at best."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
+from statistics import median
+
+from benchmarks.serving.generator import Generator
+
+WAIT_SECONDS = 120  # the longest time to wait for the other lanes
+
+
+@dataclass(frozen=True)
+class Point:
+    """What some lanes, each with sessions of its own, make of batches of one size."""
+
+    lanes: int
+    threads: int
+    batch: int
+    images_per_s: float
+    cpu_us: float
+    """CPU time per image, in microseconds."""
+    median_ms: float
+    """The time of one run of prior and decoder."""
+
+
+def measure(seconds: float) -> list[Point]:
+    """Measure all combinations of lanes, threads per session and batch size, for the bundle at BENCH_BUNDLE.
+
+    A lane is a process that runs prior and decoder in a loop.
+
+    Args:
+        seconds: How long to measure each combination.
+    """
+    return [
+        point
+        for lanes, threads in _combinations(os.environ["BENCH_DEVICE"])
+        for point in _measure_lanes(lanes, threads, seconds)
+    ]
+
+
+def _combinations(device: str) -> Iterator[tuple[int, int]]:
+    if device == "cuda":
+        yield from ((1, 1), (2, 1), (4, 1))
+        return
+    cores = os.cpu_count() or 1
+    powers = [2**power for power in range(cores.bit_length())]
+    yield from ((lanes, threads) for lanes, threads in itertools.product(powers, powers) if lanes * threads <= cores)
+
+
+def _measure_lanes(lanes: int, threads: int, seconds: float) -> list[Point]:
+    batches = (1, 16, 64, *((256, 1024) if os.environ["BENCH_DEVICE"] == "cuda" else ()))
+    context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
+    barrier, results = context.Barrier(lanes), context.Queue()
+    processes = [
+        context.Process(target=_run_lane, args=(threads, batches, seconds, barrier, results), daemon=True)
+        for _ in range(lanes)
+    ]
+    for process in processes:
+        process.start()
+    points = []
+    for batch in batches:
+        runs = [results.get(timeout=WAIT_SECONDS + seconds) for _ in processes]
+        points.append(
+            Point(
+                lanes,
+                threads,
+                batch,
+                images_per_s=sum(batch * len(times) / sum(times) for times, _ in runs),
+                cpu_us=sum(cpu for _, cpu in runs) * 1e6 / sum(batch * len(times) for times, _ in runs),
+                median_ms=median(itertools.chain.from_iterable(times for times, _ in runs)) * 1e3,
+            )
+        )
+    for process in processes:
+        process.join()
+    return points
+
+
+def _run_lane(threads: int, batches: Sequence[int], seconds: float, barrier: Barrier, results: Queue) -> None:
+    """Put the times of all runs and the CPU time, in seconds, into `results` for each batch size.
+
+    Args:
+        threads: The number of threads of each session.
+        batches: The batch sizes, one after the other.
+        seconds: How long to run each.
+        barrier: Where the lanes wait, so that all run batches of the same size.
+        results: Takes (times, CPU time).
+    """
+    generator = Generator(threads)
+    for batch in batches:
+        noise = generator.noise(0, batch)
+        generator.images(noise)
+        barrier.wait(WAIT_SECONDS)
+        times: list[float] = []
+        before, end = time.process_time(), time.perf_counter() + seconds
+        while not times or time.perf_counter() < end:
+            began = time.perf_counter()
+            generator.images(noise)
+            times.append(time.perf_counter() - began)
+        results.put((times, time.process_time() - before))

@@ -1,14 +1,16 @@
 """Measure throughput, latency and CPU time of the service and its peers, against the limit of the machine.
 
     pip install litserve==0.2.19 mosec==0.9.8 nvidia-pytriton==0.7.0
-    python -m benchmarks.serving BUNDLE… [--seconds 10] [--rounds 3] [--device cuda] [--only NAME] [--peer-python PATH]
+    python -m benchmarks.serving BUNDLE… [--seconds 10] [--rounds 3] [--device cuda] [--only NAME]
 
 Every server answers requests with PNG files, and wrk, which must be installed, sends the requests on this machine.
-nvidia-pytriton needs numpy 1 and a Python with a shared library, like Debian's: give it an environment of its own.
+nvidia-pytriton needs numpy 1 and a Python with a shared library, like Debian's: give it an environment of its own, and
+name its Python with --peer-python.
 
-The limit is what the bare graphs make: the most images per second of all combinations of lanes (processes with sessions
-of their own), threads per session and batch size. Every round measures everything again, because other work on the
-machine affects all of it. Printed are medians over the rounds; shares of the limit are of figures of the same round.
+The limit is what the bare graphs make: the most images per second of all combinations of lanes (processes with
+sessions of their own), threads per session and batch size. Every round measures everything again, because other work
+on the machine affects all of it. Printed are medians over the rounds; a share of the limit is of the limit of the same
+round. CPU time is that of all processes of a server. "Alone" is the time of a response over the only connection.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
 from benchmarks.serving import limit
 from benchmarks.serving.limit import Point
-from benchmarks.serving.servers import SERVERS, Answers, find_python, running
+from benchmarks.serving.servers import SERVERS, Answers, at_least_one, bundle_folder, find_python, running
 
 SIZES = (1, 16)  # images per request
 CONNECTIONS = (32, 1)
@@ -59,14 +62,14 @@ def main() -> None:
     """Measure, and print a table for each bundle."""
     arguments, pythons = _arguments()
     for bundle in arguments.bundles:
-        os.environ |= {"BENCH_BUNDLE": str(bundle.resolve()), "BENCH_DEVICE": arguments.device}
+        os.environ |= {"BENCH_BUNDLE": str(bundle), "BENCH_DEVICE": arguments.device}
         rounds = []
         for _ in range(arguments.rounds):
             points = limit.measure(arguments.seconds * POINT_SHARE)
             _log(bundle, "limit", [dataclasses.asdict(point) for point in points])
             servers = {}
             for name, python in pythons.items():
-                with running(name, bundle.resolve(), arguments.device, python) as server:
+                with running(name, bundle, arguments.device, python) as server:
                     server.load(SIZES[0], CONNECTIONS[0], WARM_UP_SECONDS)
                     servers[name] = {
                         (n, connections): server.load(n, connections, arguments.seconds)
@@ -81,18 +84,19 @@ def main() -> None:
 def _arguments() -> tuple[argparse.Namespace, dict[str, str]]:
     """Read the command line. Return it, and the Python interpreter of each server to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="the folder of a bundle to serve")
-    parser.add_argument("--seconds", type=_at_least_one, default=10, help="the time of each load")
-    parser.add_argument("--rounds", type=_at_least_one, default=3, help="rounds of all measurements; the medians count")
+    parser.add_argument(
+        "bundles", type=bundle_folder, nargs="+", metavar="BUNDLE", help="the folder of a bundle to serve"
+    )
+    parser.add_argument("--seconds", type=at_least_one, default=10, help="the time of each load")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=3, help="rounds of all measurements; the medians count"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where all graphs run")
     parser.add_argument("--only", choices=SERVERS, action="append", help="measure this server; may be repeated")
     parser.add_argument(
         "--peer-python", default=[], action="append", help="runs the peers that this Python lacks; may be repeated"
     )
     arguments = parser.parse_args()
-    for bundle in arguments.bundles:
-        if not (bundle / "manifest.json").is_file():
-            parser.error(f"{bundle} is no bundle: it has no manifest.json; rae-serve export makes one")
     for python in arguments.peer_python:
         if shutil.which(python) is None:
             parser.error(f"--peer-python {python}: there is no such program")
@@ -111,48 +115,40 @@ def _arguments() -> tuple[argparse.Namespace, dict[str, str]]:
     return arguments, pythons
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {text}")
-    return number
-
-
 def _log(bundle: Path, name: str, figures: object) -> None:
     print(json.dumps({"bundle": bundle.name, name: figures}), file=sys.stderr, flush=True)
 
 
 def _table(bundle: str, rounds: list[Round]) -> str:
     """Return the Markdown table of a bundle."""
-    best = rounds[0].best
-    many = f"{CONNECTIONS[0]} connections"
-    lines = [
-        f"\n{bundle}: limit with {best.lanes} lanes, {best.threads} threads each, batches of {best.batch}\n",
-        "| | "
-        + " | ".join(f"n = {n}, {many}: requests/s | of the limit | CPU µs per request" for n in SIZES)
-        + " | "
-        + " | ".join(f"alone, n = {n}: p50 ms" for n in SIZES)
-        + " | errors |",
-        "|---|" + "---|" * (4 * len(SIZES) + 1),
-    ]
+    heads = [""]
+    for n in SIZES:
+        heads += [f"n = {n}: requests/s", "of the limit", "CPU µs"]
+    heads += [*(f"alone, n = {n}: p50 ms" for n in SIZES), "errors"]
+    lines = [_row(heads), "|---" * len(heads) + "|"]
     bare = ["bare graphs"]
     for n in SIZES:
-        rate = median(round_.best.images_per_s for round_ in rounds) / n
-        cpu_us = median(round_.best.cpu_us for round_ in rounds) * n
-        bare += [_short(rate), "1", _short(cpu_us)]
-    bare += [f"{median(round_.alone_ms(n) for round_ in rounds):.2f}" for n in SIZES]
-    lines.append(f"| {' | '.join(bare)} | |")
+        rate = median(r.best.images_per_s for r in rounds) / n
+        cpu_us = median(r.best.cpu_us for r in rounds) * n
+        bare += [_short(rate), "100%", _short(cpu_us)]
+    bare += [f"{median(r.alone_ms(n) for r in rounds):.2f}" for n in SIZES]
+    lines.append(_row([*bare, ""]))
     for name in rounds[0].servers:
         cells = [name]
         for n in SIZES:
-            loads = [round_.servers[name][n, CONNECTIONS[0]] for round_ in rounds]
+            loads = [r.servers[name][n, CONNECTIONS[0]] for r in rounds]
             cells.append(_short(median(load.per_s for load in loads)))
-            cells.append(f"{median(round_.share(name, n) for round_ in rounds):.2f}")
+            cells.append(f"{median(r.share(name, n) for r in rounds):.1%}")
             cells.append(_short(median(load.cpu_us for load in loads)))
-        cells += [f"{median(round_.servers[name][n, 1].p50_ms for round_ in rounds):.2f}" for n in SIZES]
-        cells.append(str(sum(load.errors for round_ in rounds for load in round_.servers[name].values())))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        cells += [f"{median(r.servers[name][n, 1].p50_ms for r in rounds):.2f}" for n in SIZES]
+        cells.append(str(sum(load.errors for r in rounds for load in r.servers[name].values())))
+        lines.append(_row(cells))
+    best = ", ".join(f"{point.lanes} × {point.threads} × {point.batch}" for point in (r.best for r in rounds))
+    return f"\n{bundle}: {CONNECTIONS[0]} connections; best lanes × threads × batch {best}\n\n" + "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _short(figure: float) -> str:

@@ -52,7 +52,7 @@ class Generator:
         if self.cuda:
             return self._images_on_cuda(noise)
         (latent,) = self.prior.run(None, {"noise": noise})
-        (image,) = self.decoder.run(None, {"latent": latent})
+        image: Pixels = self.decoder.run(None, {"latent": latent})[0]
         return image
 
     def files(self, requests: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -70,7 +70,8 @@ class Generator:
         decoder.bind_ortvalue_input("latent", prior.get_outputs()[0])
         decoder.bind_output("image")
         self.decoder.run_with_iobinding(decoder)
-        return decoder.copy_outputs_to_cpu()[0]
+        image: Pixels = decoder.copy_outputs_to_cpu()[0]
+        return image
 
 
 def png(images: Pixels) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from statistics import median
 from benchmarks.serving.generator import Generator
 
 WAIT_SECONDS = 120  # the longest time to wait for the other lanes
+_Runs = tuple[list[float], float]  # the time of each run, and the CPU time of all, in seconds
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def _measure_lanes(lanes: int, threads: int, seconds: float) -> list[Point]:
         process.start()
     points = []
     for batch in batches:
-        runs = [results.get(timeout=WAIT_SECONDS + seconds) for _ in processes]
+        runs = [_runs(results.get(timeout=WAIT_SECONDS + seconds)) for _ in processes]
         points.append(
             Point(
                 lanes,
@@ -83,17 +85,27 @@ def _measure_lanes(lanes: int, threads: int, seconds: float) -> list[Point]:
     return points
 
 
-def _run_lane(threads: int, batches: Sequence[int], seconds: float, barrier: Barrier, results: Queue) -> None:
-    """Put the times of all runs and the CPU time, in seconds, into `results` for each batch size.
+def _runs(result: _Runs | str) -> _Runs:
+    return sys.exit(result) if isinstance(result, str) else result
+
+
+def _run_lane(
+    threads: int, batches: Sequence[int], seconds: float, barrier: Barrier, results: Queue[_Runs | str]
+) -> None:
+    """Put the times of all runs and the CPU time, in seconds, into `results` for each batch size, or an error.
 
     Args:
         threads: The number of threads of each session.
         batches: The batch sizes, one after the other.
         seconds: How long to run each.
         barrier: Where the lanes wait, so that all run batches of the same size.
-        results: Takes (times, CPU time).
+        results: Takes (times, CPU time), or the error of a machine that cannot run the graphs.
     """
-    generator = Generator(threads)
+    try:
+        generator = Generator(threads)
+    except SystemExit as error:
+        results.put(str(error))
+        return
     for batch in batches:
         noise = generator.noise(0, batch)
         generator.images(noise)

@@ -41,6 +41,6 @@ if __name__ == "__main__":
             sample,
             inputs=[Tensor(name=name, dtype=np.int64, shape=(1,)) for name in ("n", "seed")],
             outputs=[Tensor(name="png", dtype=bytes, shape=(1,))],
-            config=ModelConfig(max_batch_size=32, batcher=DynamicBatcher(max_queue_delay_microseconds=1000)),
+            config=ModelConfig(max_batch_size=32, batcher=DynamicBatcher()),
         )
         triton.serve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
@@ -69,6 +70,21 @@ class Answers:
     """CPU time of all processes of the server, in microseconds per right response."""
 
 
+def bundle_folder(text: str) -> Path:
+    """Return the folder of a bundle that stands on a command line."""
+    folder = Path(text).resolve()
+    if not (folder / "manifest.json").is_file():
+        raise argparse.ArgumentTypeError(f"{text} is no bundle: it has no manifest.json; rae-serve export makes one")
+    return folder
+
+
+def at_least_one(text: str) -> int:
+    """Return a whole number that stands on a command line."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text}")
+    return int(text)
+
+
 def find_python(package: str, pythons: Sequence[str]) -> str | None:
     """Return the first of some Python interpreters that has a package, or None."""
     test = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({package!r}) is None)"
@@ -83,7 +99,7 @@ class Running:
         self._server = server
         self._url = f"http://127.0.0.1:{port}{server.path}"
 
-    def load(self, n: int, connections: int, seconds: float) -> Answers:
+    def load(self, n: int, connections: int, seconds: int) -> Answers:
         """Send requests as fast as they are answered, and return what the server did.
 
         Args:
@@ -92,7 +108,7 @@ class Running:
             seconds: How long to send requests.
         """
         script = str(Path(__file__).with_name("sample.lua"))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", script, self._url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", script, self._url]
         environment = os.environ | {"BENCH_N": str(n), "BENCH_BODY": self._server.body}
         before = self._cpu_seconds()
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)

@@ -4,13 +4,13 @@
     python -m benchmarks.serving BUNDLE… [--seconds 10] [--rounds 3] [--device cuda] [--only NAME]
 
 Every server answers requests with PNG files, and wrk, which must be installed, sends the requests on this machine.
-nvidia-pytriton needs numpy 1 and a Python with a shared library, like Debian's: give it an environment of its own, and
-name its Python with --peer-python.
+nvidia-pytriton needs numpy 1 and a Python with a shared library, like Debian's: give it an environment of its own,
+and name the Python of that environment with --peer-python.
 
 The limit is what the bare graphs make: the most images per second of all combinations of lanes (processes with
 sessions of their own), threads per session and batch size. Every round measures everything again, because other work
-on the machine affects all of it. Printed are medians over the rounds; a share of the limit is of the limit of the same
-round. CPU time is that of all processes of a server. "Alone" is the time of a response over the only connection.
+on the machine affects all of it. Printed are medians over the rounds; a share of the limit is of the limit of the
+same round. CPU time is that of all processes of a server. "Alone" is the time of a response over the only connection.
 """
 
 from __future__ import annotations

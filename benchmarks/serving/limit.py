@@ -14,6 +14,7 @@ from multiprocessing.synchronize import Barrier
 from statistics import median
 
 from benchmarks.serving.generator import Generator
+from rae_serve import sessions
 
 WAIT_SECONDS = 120  # the longest time to wait for the other lanes
 _Runs = tuple[list[float], float]  # the time of each run, and the CPU time of all, in seconds
@@ -52,9 +53,9 @@ def _combinations(device: str) -> Iterator[tuple[int, int]]:
     if device == "cuda":
         yield from ((1, 1), (2, 1), (4, 1))
         return
-    cores = os.cpu_count() or 1
-    powers = [2**power for power in range(cores.bit_length())]
-    yield from ((lanes, threads) for lanes, threads in itertools.product(powers, powers) if lanes * threads <= cores)
+    cores = sessions.available_cores()
+    counts = sorted({cores, *(2**power for power in range(cores.bit_length()))})
+    yield from ((lanes, threads) for lanes, threads in itertools.product(counts, counts) if lanes * threads <= cores)
 
 
 def _measure_lanes(lanes: int, threads: int, seconds: float) -> list[Point]:

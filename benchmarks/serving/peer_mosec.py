@@ -8,9 +8,10 @@ import os
 from mosec import Runtime, Server, Worker
 
 from benchmarks.serving.generator import Generator
+from rae_serve import sessions
 
 # Processes of one thread each make more images than one process with all threads.
-PROCESSES = (os.cpu_count() or 1) if os.environ["BENCH_DEVICE"] == "cpu" else 1
+PROCESSES = sessions.available_cores() if os.environ["BENCH_DEVICE"] == "cpu" else 1
 
 
 class Sampler(Worker):

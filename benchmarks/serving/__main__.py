@@ -8,17 +8,18 @@ nvidia-pytriton needs numpy 1 and a Python with a shared library, like Debian's:
 and name the Python of that environment with --peer-python.
 
 The limit is what the bare graphs make: the most images per second of all combinations of lanes (processes with
-sessions of their own), threads per session and batch size. Every round measures everything again, because other work
-on the machine affects all of it. Printed are medians over the rounds; a share of the limit is of the limit of the
-same round. CPU time is that of all processes of a server. "Alone" is the time of a response over the only connection.
+sessions of their own), threads per session and batch size. The best one is measured again before each server, whose
+share of the limit is of that figure, because other work on the machine affects both. Printed are medians over the
+rounds. CPU time is that of all processes of a server. "Alone" is the time of a response over the only connection.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
-import os
+import math
 import shutil
 import sys
 from collections.abc import Sequence
@@ -33,8 +34,21 @@ SIZES = (1, 16)  # images per request
 CONNECTIONS = (32, 1)
 WARM_UP_SECONDS = 2
 POINT_SHARE = 1 / 8  # of the seconds of a load: one combination of the limit
+LEAST_REQUESTS = 4  # of each connection, if a server were as fast as the limit; a slow model gets more time
 
-Loads = dict[tuple[int, int], Answers]  # by images per request and connections
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """All figures of one server in one round."""
+
+    limit: float
+    """Images per second of the best combination of the round, measured again just before."""
+    loads: dict[tuple[int, int], Answers]
+    """By images per request and connections."""
+
+    def share(self, n: int) -> float:
+        """Return the images per second as a share of the limit."""
+        return self.loads[n, CONNECTIONS[0]].per_s * n / self.limit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +56,7 @@ class Round:
     """All figures of one round of a bundle."""
 
     points: list[Point]
-    servers: dict[str, Loads]
+    servers: dict[str, Served]
 
     @property
     def best(self) -> Point:
@@ -53,31 +67,27 @@ class Round:
         """Return the time of one bare batch with nothing beside it, with the best number of threads."""
         return min(point.median_ms for point in self.points if point.lanes == 1 and point.batch == n)
 
-    def share(self, name: str, n: int) -> float:
-        """Return the images per second of a server as a share of the limit."""
-        return self.servers[name][n, CONNECTIONS[0]].per_s * n / self.best.images_per_s
-
 
 def main() -> None:
     """Measure, and print a table for each bundle."""
     arguments, pythons = _arguments()
     for bundle in arguments.bundles:
-        os.environ |= {"BENCH_BUNDLE": str(bundle), "BENCH_DEVICE": arguments.device}
         rounds = []
         for _ in range(arguments.rounds):
-            points = limit.measure(arguments.seconds * POINT_SHARE)
+            points = limit.measure(bundle, arguments.device, arguments.seconds * POINT_SHARE)
             _log(bundle, "limit", [dataclasses.asdict(point) for point in points])
-            servers = {}
+            measured = Round(points, {})
+            rounds.append(measured)
             for name, python in pythons.items():
+                rate = limit.measure_again(bundle, arguments.device, measured.best, arguments.seconds / 2)
+                loads = {}
                 with running(name, bundle, arguments.device, python) as server:
                     server.load(SIZES[0], CONNECTIONS[0], WARM_UP_SECONDS)
-                    servers[name] = {
-                        (n, connections): server.load(n, connections, arguments.seconds)
-                        for n in SIZES
-                        for connections in CONNECTIONS
-                    }
-                _log(bundle, name, {f"{n}x{c}": dataclasses.asdict(load) for (n, c), load in servers[name].items()})
-            rounds.append(Round(points, servers))
+                    for n, connections in itertools.product(SIZES, CONNECTIONS):
+                        seconds = max(arguments.seconds, math.ceil(LEAST_REQUESTS * n * connections / rate))
+                        loads[n, connections] = server.load(n, connections, seconds)
+                measured.servers[name] = Served(rate, loads)
+                _log(bundle, name, {f"{n}x{c}": dataclasses.asdict(load) for (n, c), load in loads.items()})
         print(_table(bundle.name, rounds), flush=True)
 
 
@@ -136,12 +146,12 @@ def _table(bundle: str, rounds: list[Round]) -> str:
     for name in rounds[0].servers:
         cells = [name]
         for n in SIZES:
-            loads = [r.servers[name][n, CONNECTIONS[0]] for r in rounds]
+            loads = [r.servers[name].loads[n, CONNECTIONS[0]] for r in rounds]
             cells.append(_short(median(load.per_s for load in loads)))
-            cells.append(f"{median(r.share(name, n) for r in rounds):.1%}")
+            cells.append(f"{median(r.servers[name].share(n) for r in rounds):.1%}")
             cells.append(_short(median(load.cpu_us for load in loads)))
-        cells += [f"{median(r.servers[name][n, 1].p50_ms for r in rounds):.2f}" for n in SIZES]
-        cells.append(str(sum(load.errors for r in rounds for load in r.servers[name].values())))
+        cells += [f"{median(r.servers[name].loads[n, 1].p50_ms for r in rounds):.2f}" for n in SIZES]
+        cells.append(str(sum(load.errors for r in rounds for load in r.servers[name].loads.values())))
         lines.append(_row(cells))
     best = ", ".join(f"{point.lanes} × {point.threads} × {point.batch}" for point in (r.best for r in rounds))
     return f"\n{bundle}: {CONNECTIONS[0]} connections; best lanes × threads × batch {best}\n\n" + "\n".join(lines)

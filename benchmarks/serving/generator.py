@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,16 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Generator:
-    """Prior and decoder of the bundle at BENCH_BUNDLE, on the device BENCH_DEVICE: cpu or cuda."""
+    """Prior and decoder of a bundle.
 
-    def __init__(self, threads: int = 0) -> None:
-        """Load the graphs. `threads` is the number of threads of each; 0 leaves it to ONNX Runtime."""
-        folder = Path(os.environ["BENCH_BUNDLE"])
-        self.cuda = os.environ["BENCH_DEVICE"] == "cuda"
+    Args:
+        bundle: The folder of the bundle.
+        device: Where the graphs run: cpu or cuda.
+        threads: The number of threads of each graph; 0 leaves it to ONNX Runtime.
+    """
+
+    def __init__(self, bundle: Path, device: str, threads: int = 0) -> None:
+        self.cuda = device == "cuda"
         if self.cuda:
             onnxruntime.preload_dlls()
         options = onnxruntime.SessionOptions()
@@ -35,13 +40,18 @@ class Generator:
             # The options of the service. TF32 would be another precision.
             cuda = ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"})
             providers = [*([cuda] if self.cuda else []), "CPUExecutionProvider"]
-            made = onnxruntime.InferenceSession(str(folder / f"{name}.onnx"), options, providers=providers)
+            made = onnxruntime.InferenceSession(str(bundle / f"{name}.onnx"), options, providers=providers)
             if self.cuda and made.get_providers()[0] != cuda[0]:
                 raise SystemExit("ONNX Runtime cannot use CUDA on this machine")
             return made
 
         self.prior, self.decoder = session("prior"), session("decoder")
         self.noise_dim = self.prior.get_inputs()[0].shape[1]
+
+    @classmethod
+    def from_environment(cls, threads: int = 0) -> Self:
+        """Load the bundle at BENCH_BUNDLE for the device BENCH_DEVICE."""
+        return cls(Path(os.environ["BENCH_BUNDLE"]), os.environ["BENCH_DEVICE"], threads)
 
     def noise(self, seed: int, n: int) -> Noise:
         """Return noise, float32 [n, noise_dim], by numpy: faster than ours, and not the same on every machine."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from statistics import median
 
 from benchmarks.serving.generator import Generator
@@ -34,19 +34,35 @@ class Point:
     """The time of one run of prior and decoder."""
 
 
-def measure(seconds: float) -> list[Point]:
-    """Measure all combinations of lanes, threads per session and batch size, for the bundle at BENCH_BUNDLE.
+def measure(bundle: Path, device: str, seconds: float) -> list[Point]:
+    """Measure all combinations of lanes, threads per session and batch size.
 
     A lane is a process that runs prior and decoder in a loop.
 
     Args:
+        bundle: The folder of a bundle.
+        device: Where its graphs run: cpu or cuda.
         seconds: How long to measure each combination.
     """
+    batches = (1, 16, 64, *((256, 1024) if device == "cuda" else ()))
     return [
         point
-        for lanes, threads in _combinations(os.environ["BENCH_DEVICE"])
-        for point in _measure_lanes(lanes, threads, seconds)
+        for lanes, threads in _combinations(device)
+        for point in _measure_lanes(bundle, device, lanes, threads, batches, seconds)
     ]
+
+
+def measure_again(bundle: Path, device: str, point: Point, seconds: float) -> float:
+    """Return the images per second of a combination that was measured before.
+
+    Args:
+        bundle: The folder of the bundle.
+        device: Where its graphs run: cpu or cuda.
+        point: The combination.
+        seconds: How long to measure it.
+    """
+    (again,) = _measure_lanes(bundle, device, point.lanes, point.threads, (point.batch,), seconds)
+    return again.images_per_s
 
 
 def _combinations(device: str) -> Iterator[tuple[int, int]]:
@@ -58,14 +74,13 @@ def _combinations(device: str) -> Iterator[tuple[int, int]]:
     yield from ((lanes, threads) for lanes, threads in itertools.product(counts, counts) if lanes * threads <= cores)
 
 
-def _measure_lanes(lanes: int, threads: int, seconds: float) -> list[Point]:
-    batches = (1, 16, 64, *((256, 1024) if os.environ["BENCH_DEVICE"] == "cuda" else ()))
+def _measure_lanes(
+    bundle: Path, device: str, lanes: int, threads: int, batches: Sequence[int], seconds: float
+) -> list[Point]:
     context = multiprocessing.get_context("spawn")  # CUDA does not survive a fork
     barrier, results = context.Barrier(lanes), context.Queue()
-    processes = [
-        context.Process(target=_run_lane, args=(threads, batches, seconds, barrier, results), daemon=True)
-        for _ in range(lanes)
-    ]
+    given = (bundle, device, threads, batches, seconds, barrier, results)
+    processes = [context.Process(target=_run_lane, args=given, daemon=True) for _ in range(lanes)]
     for process in processes:
         process.start()
     points = []
@@ -91,11 +106,19 @@ def _runs(result: _Runs | str) -> _Runs:
 
 
 def _run_lane(
-    threads: int, batches: Sequence[int], seconds: float, barrier: Barrier, results: Queue[_Runs | str]
+    bundle: Path,
+    device: str,
+    threads: int,
+    batches: Sequence[int],
+    seconds: float,
+    barrier: Barrier,
+    results: Queue[_Runs | str],
 ) -> None:
     """Put the times of all runs and the CPU time, in seconds, into `results` for each batch size, or an error.
 
     Args:
+        bundle: The folder of the bundle.
+        device: Where its graphs run.
         threads: The number of threads of each session.
         batches: The batch sizes, one after the other.
         seconds: How long to run each.
@@ -103,7 +126,7 @@ def _run_lane(
         results: Takes (times, CPU time), or the error of a machine that cannot run the graphs.
     """
     try:
-        generator = Generator(threads)
+        generator = Generator(bundle, device, threads)
     except SystemExit as error:
         results.put(str(error))
         return

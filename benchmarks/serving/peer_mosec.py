@@ -19,7 +19,7 @@ class Sampler(Worker):
 
     def __init__(self):
         super().__init__()
-        self.generator = Generator(threads=1)
+        self.generator = Generator.from_environment(threads=1)
 
     def forward(self, data):
         return self.generator.files([(request["n"], request["seed"]) for request in data])

@@ -15,7 +15,7 @@ from pytriton.triton import Triton, TritonConfig
 
 from benchmarks.serving.generator import Generator
 
-generator = Generator()
+generator = Generator.from_environment()
 
 
 @batch

@@ -19,7 +19,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 90  # the longest time that a server may take to start, and to end
+START_SECONDS = 90  # the longest time that a server may take to start
+STOP_SECONDS = 30  # the longest time that it may take to end
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,10 @@ def _stop(process: psutil.Popen) -> None:
     with suppress(psutil.NoSuchProcess):
         tree = [process, *process.children(recursive=True)]
         process.terminate()
-        _, left = psutil.wait_procs(tree, START_SECONDS)
+        _, left = psutil.wait_procs(tree, STOP_SECONDS)
         for survivor in left:  # BentoML's own batching may hang after dropped requests
             survivor.kill()
-        psutil.wait_procs(left, START_SECONDS)
+        psutil.wait_procs(left, STOP_SECONDS)
 
 
 def _free_port() -> int:

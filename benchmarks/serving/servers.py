@@ -45,7 +45,10 @@ SERVERS = {
     "BentoML batchable": Server(
         "bentoml", ("bentoml", "serve", "benchmarks.serving.peer_bentoml:Front", "--port", "{port}")
     ),
-    "mosec": Server("mosec", ("benchmarks.serving.peer_mosec", "--address", "127.0.0.1", "--port", "{port}")),
+    "mosec": Server(
+        "mosec",
+        ("benchmarks.serving.peer_mosec", "--address", "127.0.0.1", "--port", "{port}", "--timeout", "30000"),
+    ),
     # Triton's own HTTP API, with the PNG file as raw bytes after the JSON of the response.
     "PyTriton": Server(
         "pytriton",

@@ -49,10 +49,10 @@ def samples_by_file(raw: str) -> collections.Counter[str]:
 
 
 def _short_name(path: str) -> str | None:
-    """Return the path of a file in its package or in this repository, or None for the standard library."""
+    """Return the path of a file in its package or in this repository, as Markdown code, or None for the standard library."""
     for root in (PACKAGES, ROOT):
         if Path(path).is_relative_to(root):
-            return str(Path(path).relative_to(root))
+            return f"`{Path(path).relative_to(root)}`"
     return None
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     for name, count in counts.most_common():
         share = count / counts.total()
         if share >= LEAST_SHARE:
-            print(f"| `{name}` | {share:.1%} |")
+            print(f"| {name} | {share:.1%} |")
         else:
             rest += share
     print(f"| all others | {rest:.1%} |")

@@ -49,7 +49,7 @@ def samples_by_file(raw: str) -> collections.Counter[str]:
 
 
 def _short_name(path: str) -> str | None:
-    """Return the path of a file in its package or in this repository, as Markdown code, or None for the standard library."""
+    """Return a file's path in its package or this repository, as Markdown code; None for the standard library."""
     for root in (PACKAGES, ROOT):
         if Path(path).is_relative_to(root):
             return f"`{Path(path).relative_to(root)}`"

@@ -128,7 +128,7 @@ class Sessions:
     ) -> None:
         self._device = device
         self._device_id = device_id
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or cores()
         self._sizes = fixed_sizes(max_batch)
         self._is_lone_request = is_lone_request
         self.batches_at_once = 2 if device == "cpu" and self._threads > 1 else 1
@@ -181,6 +181,13 @@ def resolve(device: Device) -> Hardware:
     if device == "cuda" and not _has_cuda_provider():
         raise RaeServeError("CUDA was asked for, but this ONNX Runtime has no CUDA; install onnxruntime-gpu")
     return device
+
+
+def cores() -> int:
+    """Return how many CPU cores this process may use: Slurm and taskset give it fewer than the machine has."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cuda_devices() -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import check_temperature
 from rae_serve.errors import InvalidInput
-from rae_serve.sessions import Device, Graph, Hardware, choose_hardware, cores, cuda_devices
+from rae_serve.sessions import Device, Graph, Hardware, available_cores, choose_hardware, cuda_memories
 from rae_serve.shards import ROWS_PER_SHARD, Encoder, Format, Plan, Series
 
-Report = Callable[[int], None]
+Report = Callable[[int, int], None]  # called with the rows that are done, and all rows of this worker
 
 _BATCH: Final[dict[Hardware, int]] = {"cpu": 64, "cuda": 512}
 # While one shard is hashed and goes to the disk, the next one keeps the cores busy.
@@ -53,7 +53,7 @@ class Sampler:
                     Graph(bundle.graph(name), hardware, device_id=device_id, threads=1, sizes=(self.batch,))
                     for name in ("prior", "decoder")
                 ]
-                for device_id in range(cuda_devices() if hardware == "cuda" else 1)
+                for device_id in range(len(cuda_memories()) if hardware == "cuda" else 1)
             ]
         )
 
@@ -61,6 +61,13 @@ class Sampler:
         """Return the images of at most `batch` seeded rows, uint8 [N, H, W, C]."""
         prior, decoder = next(self._graphs)
         return decoder(prior(noise.of_rows(rows, self._roles)))
+
+
+class Worker(NamedTuple):
+    """One of `count` workers that divide the shards among themselves; `index` is from 0 to count − 1."""
+
+    index: int = 0
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def generate(
     *,
     seed: int,
     rows: range,
-    worker: tuple[int, int] = (0, 1),
+    worker: Worker = Worker(),
     format: Format = "png",
     rows_per_shard: int = ROWS_PER_SHARD,
     temperature: float = 1.0,
@@ -95,13 +102,14 @@ def generate(
         out: The folder; it is made if need be.
         seed: The seed of the noise.
         rows: The rows of the seed, for all workers together.
-        worker: (k, K) makes every K-th shard, from shard k on; k is from 0 to K − 1.
+        worker: Makes every `count`-th shard, from shard `index` on.
         format: "png" and "webp" make tar files of pictures, "npz" makes NumPy files.
         rows_per_shard: Rows of each shard; the last may have fewer.
         temperature: Factor on the gaussian columns of the noise, from 0 to 10.
         device: "cpu", "cuda", or "auto", which is CUDA if it can be used, else the CPU. CUDA uses every device.
         threads: CPU cores to use; 0 means all that this process may use.
-        report: Called with how many more rows are done, from several threads; None reports nothing.
+        report: Called from several threads with how many rows are done, and how many this worker has; None reports
+            nothing.
 
     Raises:
         InvalidInput: A number is outside of its range.
@@ -114,19 +122,18 @@ def generate(
         format=format,
     )
     plan = Plan(series, rows, rows_per_shard)
-    index, count = worker
-    if not 0 <= index < count:
-        raise InvalidInput("shard", f"must be k/K with k from 0 to K − 1, not {index}/{count}")
+    if not 0 <= worker.index < worker.count:
+        raise InvalidInput("shard", f"must be k/K with k from 0 to K − 1, not {worker.index}/{worker.count}")
     arrays.integer("threads", threads)
-    mine = range(index, len(plan), count)
+    mine = range(worker.index, len(plan), worker.count)
     images_of = Sampler(bundle, device)
     encoder = shards.encoder(series, bundle.manifest.image.shape)
     files.make_folder(out)
     names = _names_in(out)
     shards.check_names(out, names, plan)
     _delete_drafts(out, names, plan, mine)
-    work = _Work(plan, out, images_of, encoder, threads or cores(), report or (lambda _: None))
-    work.run(mine)
+    work = _Work(plan, out, images_of, encoder, mine, threads or available_cores(), report)
+    work.run()
     return Outcome(work.made, work.found, shards.write_list(out, _names_in(out), plan, bundle.name))
 
 
@@ -138,30 +145,39 @@ class _Work:
         out: The folder of the shards.
         images_of: Makes the images.
         encoder: Makes the files.
+        indices: The shards to make.
         lanes: How many batches are computed at the same time, each on one core.
-        report: Called with how many more rows are done.
+        report: The argument of `generate`.
     """
 
     def __init__(
-        self, plan: Plan, out: Path, images_of: Sampler, encoder: Encoder, lanes: int, report: Report
+        self,
+        plan: Plan,
+        out: Path,
+        images_of: Sampler,
+        encoder: Encoder,
+        indices: range,
+        lanes: int,
+        report: Report | None,
     ) -> None:
         self.made = self.found = 0
         self._plan = plan
         self._out = out
         self._images_of = images_of
         self._encoder = encoder
-        self._report = report
+        self._remaining = iter(indices)
         self._lanes = ThreadPoolExecutor(lanes, "lane")
         self._ahead = lanes + 1  # batches that wait to be written, for each shard: memory has a limit
+        self._report = report
+        self._done, self._total = 0, plan.count(indices)
         self._lock = threading.Lock()
         self._stopped = False
 
-    def run(self, indices: Iterable[int]) -> None:
+    def run(self) -> None:
         """Make the shards that are not there, or damaged."""
-        remaining = iter(indices)
         with self._lanes, ThreadPoolExecutor(_SHARDS_AT_ONCE, "writer") as writers:
             try:
-                running = [writers.submit(self._make_shards, remaining) for _ in range(_SHARDS_AT_ONCE)]
+                running = [writers.submit(self._make_shards) for _ in range(_SHARDS_AT_ONCE)]
                 for writer in as_completed(running):
                     writer.result()
             except BaseException:  # Ctrl-C comes here as well
@@ -169,17 +185,17 @@ class _Work:
                 self._lanes.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def _make_shards(self, remaining: Iterator[int]) -> None:
+    def _make_shards(self) -> None:
         while not self._stopped:
             with self._lock:
-                index = next(remaining, None)
+                index = next(self._remaining, None)
             if index is None:
                 return
             rows = self._plan.rows_of(index)
             path = self._out / self._plan.name(index)
             found = shards.is_right(path)
             if found:
-                self._report(len(rows))
+                self._add_done(len(rows))
             else:
                 self._make_shard(path, rows)
             with self._lock:
@@ -207,8 +223,14 @@ class _Work:
         numbers = np.arange(rows.start, rows.stop, dtype=np.uint64)
         pixels = self._images_of(noise.seeded_rows(series.seed, numbers, series.temperature))
         encoded = self._encoder.encode(rows, pixels)
-        self._report(len(rows))
+        self._add_done(len(rows))
         return encoded
+
+    def _add_done(self, rows: int) -> None:
+        with self._lock:
+            self._done += rows
+            if self._report:
+                self._report(self._done, self._total)
 
 
 def _names_in(out: Path) -> set[str]:

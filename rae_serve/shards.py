@@ -102,6 +102,11 @@ class Plan:
         """Return the rows of a shard."""
         return self.rows[index * self.rows_per_shard :][: self.rows_per_shard]
 
+    def count(self, indices: range) -> int:
+        """Return how many rows some shards have together."""
+        missing = len(self) * self.rows_per_shard - len(self.rows)  # of the last shard
+        return len(indices) * self.rows_per_shard - missing * (len(self) - 1 in indices)
+
     def name(self, index: int) -> str:
         """Return the file name of a shard."""
         rows = self.rows_of(index)

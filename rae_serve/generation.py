@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, get_args
 
 import numpy as np
 
@@ -63,11 +63,15 @@ class Sampler:
         return decoder(prior(noise.of_rows(rows, self._roles)))
 
 
-class Worker(NamedTuple):
+@dataclass(frozen=True)
+class Worker:
     """One of `count` workers that divide the shards among themselves; `index` is from 0 to count − 1."""
 
-    index: int = 0
-    count: int = 1
+    index: int
+    count: int
+
+
+ALONE: Final = Worker(0, 1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def generate(
     *,
     seed: int,
     rows: range,
-    worker: Worker = Worker(),
+    worker: Worker = ALONE,
     format: Format = "png",
     rows_per_shard: int = ROWS_PER_SHARD,
     temperature: float = 1.0,
@@ -115,6 +119,8 @@ def generate(
         InvalidInput: A number is outside of its range.
         RaeServeError: The folder holds shards of something else, or cannot be written.
     """
+    if format not in get_args(Format):
+        raise InvalidInput("format", f"must be one of {', '.join(get_args(Format))}, not {format!r}")
     series = Series(
         digest=bundle.manifest.digest,
         seed=arrays.integer("seed", seed),

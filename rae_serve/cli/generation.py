@@ -16,7 +16,7 @@ from rich.text import Text
 from rae_serve import generation
 from rae_serve.bundle import Bundle
 from rae_serve.cli.common import INTEGER, NUMBER, OUTPUT, SEED, TEMPERATURE, BundleArgument, DeviceOption
-from rae_serve.generation import Worker
+from rae_serve.generation import ALONE, Worker
 from rae_serve.shards import LIST, ROWS_PER_SHARD, Format
 
 app = typer.Typer()
@@ -65,7 +65,7 @@ def generate(
             out,
             seed=seed,
             rows=rows,
-            worker=shard or Worker(),
+            worker=shard or ALONE,
             format=format,
             rows_per_shard=rows_per_shard,
             temperature=temperature,

@@ -24,7 +24,7 @@ from rae_serve.shards import ROWS_PER_SHARD, Encoder, Format, Plan, Series
 
 Report = Callable[[int, int], None]  # called with the rows that are done, and all rows of this worker
 
-_BATCH: Final[dict[Hardware, int]] = {"cpu": 64, "cuda": 512}
+BATCH: Final[dict[Hardware, int]] = {"cpu": 64, "cuda": 512}  # rows of one run of a graph
 # While one shard is hashed and goes to the disk, the next one keeps the cores busy.
 _SHARDS_AT_ONCE: Final = 2
 
@@ -45,7 +45,7 @@ class Sampler:
 
     def __init__(self, bundle: Bundle, device: Device = "auto") -> None:
         hardware = choose_hardware(device, bundle.graph("prior"), 0)
-        self.batch = _BATCH[hardware]  # the most rows of one call
+        self.batch = BATCH[hardware]
         self._roles = bundle.manifest.noise.roles
         self._graphs = itertools.cycle(
             [
@@ -58,9 +58,10 @@ class Sampler:
         )
 
     def __call__(self, rows: noise.SeededRows) -> Pixels:
-        """Return the images of at most `batch` seeded rows, uint8 [N, H, W, C]."""
+        """Return the images of seeded rows, uint8 [N, H, W, C]."""
         prior, decoder = next(self._graphs)
-        return decoder(prior(noise.of_rows(rows, self._roles)))
+        batches = (rows[first : first + self.batch] for first in range(0, len(rows), self.batch))
+        return np.concatenate([decoder(prior(noise.of_rows(batch, self._roles))) for batch in batches])
 
 
 @dataclass(frozen=True)

@@ -90,10 +90,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         arrays.integer("rows-per-shard", self.rows_per_shard, least=1)
-        first, end, limit = self.rows.start, self.rows.stop, arrays.MAX_INTEGER + 1
-        if self.rows.step != 1 or not 0 <= first < end <= limit:
-            problem = f"must be A:B, the rows A … B − 1, with 0 ≤ A < B ≤ {limit}, not {first}:{end}"
-            raise InvalidInput("rows", problem)
+        check_rows(self.rows)
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.rows_per_shard)
@@ -120,6 +117,14 @@ class Plan:
             return None
         index = (int(found[2]) - self.rows.start) // self.rows_per_shard
         return index if 0 <= index < len(self) and self.name(index) == found[1] else None
+
+
+def check_rows(rows: range) -> None:
+    """Raise InvalidInput unless these are rows, at least one, in ascending order and without gaps."""
+    limit = arrays.MAX_INTEGER + 1
+    if rows.step != 1 or not 0 <= rows.start < rows.stop <= limit:
+        problem = f"must be A:B, the rows A … B − 1, with 0 ≤ A < B ≤ {limit}, not {rows.start}:{rows.stop}"
+        raise InvalidInput("rows", problem)
 
 
 class Encoder(Protocol):

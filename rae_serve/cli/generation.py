@@ -74,7 +74,7 @@ def generate(
             report=report,
         )
     complete = f"{LIST} lists all shards" if outcome.complete else "shards of other workers are missing"
-    typer.echo(f"{out}: {outcome.made} shards made, {outcome.found} found undamaged; {complete}")
+    typer.echo(f"{out}: shards made: {outcome.made}, found undamaged: {outcome.found}; {complete}")
 
 
 @contextmanager

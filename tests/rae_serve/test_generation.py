@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,12 +100,19 @@ def test_a_tar_file_is_what_tarfile_makes_of_its_members(finished):
     assert buffer.getvalue() == (finished / f"{NAMES[0]}.tar").read_bytes()
 
 
-def test_webdataset_reads_the_shards(finished):
-    webdataset = pytest.importorskip("webdataset")
-    urls = [str(finished / f"{name}.tar") for name in NAMES]
-    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("l8"))
-    assert [sample["json"]["row"] for sample in samples] == list(ROWS)
-    assert {sample["png"].shape for sample in samples} == {(8, 8)}
+def test_webdataset_reads_the_shards(finished, engine):
+    pytest.importorskip("webdataset")
+    code = (  # in a process of its own, because WebDataset does not close its files
+        "import sys, webdataset\n"
+        "for sample in webdataset.WebDataset(sys.argv[1:], shardshuffle=False).decode('l8'):\n"
+        "    print(sample['__key__'], sample['json']['row'], sample['png'].tobytes().hex())"
+    )
+    files = [finished / f"{name}.tar" for name in NAMES]
+    result = subprocess.run([sys.executable, "-c", code, *files], capture_output=True, text=True, timeout=60)
+    pixels = engine.sample(len(ROWS), seed=SEED, offset=ROWS.start)
+    assert result.stdout.splitlines() == [
+        f"7-{row:016d} {row} {image.tobytes().hex()}" for row, image in zip(ROWS, pixels, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("format_", shards.Format.__args__)

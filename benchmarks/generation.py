@@ -2,8 +2,8 @@
 
     python -m benchmarks.generation BUNDLE [--seconds 10] [--rounds 3] [--device cuda]
 
-The limit is the throughput of the bare graphs: ONNX Runtime runs prior and decoder in loops, on noise that is ready, with
-the best number of lanes (loops side by side), threads of each lane, and batch size. `generate` includes loading
+The limit is the throughput of the bare graphs: ONNX Runtime runs prior and decoder in loops, on noise that is ready,
+with the best number of lanes (loops side by side), threads of each lane, and batch size. `generate` includes loading
 the model, and everything up to the list of shards on the disk. Every round measures everything again, because other
 work on the machine affects all of it; ratios are of figures of the same round. The CPU time of an image is affected
 less.

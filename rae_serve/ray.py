@@ -31,7 +31,7 @@ def dataset(
 ) -> ray.data.Dataset:
     """Return a lazy dataset of generated images, with the columns `row` (int64) and `image` (uint8 [H, W, C]).
 
-    Ray does not keep the order of the rows. Give Ray more logical CPUs than there are actors: with two and two it hangs.
+    Ray does not keep the order of the rows. Give Ray more logical CPUs than actors: with two and two it hangs.
 
     Args:
         bundle: Folder of the bundle, which all machines of the cluster can read.

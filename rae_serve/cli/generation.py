@@ -29,7 +29,7 @@ _THREADS = "CPU cores to use; 0 means all that the process may use."
 
 
 def _two_numbers(text: str, separator: str, wanted: str) -> tuple[int, int]:
-    found = re.fullmatch(rf"([0-9]+){separator}([0-9]+)", text)
+    found = re.fullmatch(rf"([0-9]{{1,20}}){separator}([0-9]{{1,20}})", text)
     if not found:
         raise typer.BadParameter(f"must be {wanted}, not {text!r}")
     return int(found[1]), int(found[2])
@@ -88,7 +88,8 @@ def _progress() -> Iterator[generation.Report]:
 
 
 class _Rate(ProgressColumn):
-    """The images per second of the last half minute."""
+    """Shows the images per second of the last half minute."""
 
     def render(self, task: Task) -> Text:
+        """Return the rate as text; no text while it is not known."""
         return Text(f"{task.speed:,.0f} images/s" if task.speed else "")

@@ -29,8 +29,8 @@ Format = Literal["png", "webp", "npz"]
 ROWS_PER_SHARD: Final = 10_000
 LIST: Final = "generate.json"
 _NAME: Final = re.compile(r"(\d+-(\d{16})-(\d{16})\.(?:tar|npz))(?:\.json)?")  # of a shard, or of its record
-# The header of a file in a tar file, without a name, time and owner: the size is at byte 124, the checksum at 148. _SUM
-# is the sum of its bytes without the size, which is what the checksum begins with.
+# The header of a file in a tar file, without a name, time and owner: its size is at byte 124, its checksum at 148.
+# _SUM is the checksum without what the name and the size add to it.
 _HEADER: Final = tarfile.TarInfo().tobuf(tarfile.USTAR_FORMAT)
 _SUM: Final = sum(_HEADER[:124] + _HEADER[136:148] + b" " * 8 + _HEADER[156:])
 

@@ -121,7 +121,10 @@ class AAE(Autoencoder):
 
     def autoencoder_terms(self, x: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """Return what encoder and decoder minimise together, for images and their latents."""
-        return {"reconstruction": binary_cross_entropy(self.decode(latents), x)}
+        reconstruction = self.decode(latents)
+        # The cross-entropy is a mean over pixels, and counts as half of a squared error.
+        perceptual = self.perceptual_term(reconstruction, x, 0.5 / x[0].numel())
+        return {"reconstruction": binary_cross_entropy(reconstruction, x), **perceptual}
 
     def critic_input(self, latents: Tensor) -> Tensor:
         """Return what the critic sees of latents [B, m]."""

@@ -10,7 +10,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from training.autoencoder import Autoencoder
-from training.losses import sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
 from training.priors.generator import BETAS, Generator
@@ -137,7 +136,7 @@ class FlexAE(Autoencoder):
         yield from self._match(x, noise)
 
     def _reconstruct(self, x: Tensor) -> Update:
-        return "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
+        return "autoencoder", self.squared_error_terms(self.decode(self.encode(x)), x)
 
     def _match(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
         """Update G and E to shorten the distance, on the images and the noise of the last critic update."""

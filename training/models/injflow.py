@@ -12,7 +12,6 @@ from torch.autograd import forward_ad
 from torch.nn.functional import normalize
 
 from training.autoencoder import Autoencoder
-from training.losses import sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
@@ -69,7 +68,7 @@ class InjFlow(Autoencoder):
         yield (
             "autoencoder",
             {
-                "reconstruction": self.reconstruction_weight * sum_squared_error(reconstruction, x),
+                **self.squared_error_terms(reconstruction, x, self.reconstruction_weight),
                 "latent": 0.5 * latents.square().sum(dim=1).mean(),
                 "volume": volume,
             },

@@ -79,6 +79,7 @@ class RAE(Autoencoder):
         latents = self.encode(x)
         reconstruction = self.decode(latents)
         terms = {"reconstruction": mse_loss(reconstruction, x)}
+        terms |= self.perceptual_term(reconstruction, x, weight=1.0 / x[0].numel())
         if self.latent_penalty:
             terms["latent"] = self.latent_penalty * latents.square().mean()
         if self.weight_penalty:

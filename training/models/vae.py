@@ -84,10 +84,12 @@ class VAE(Autoencoder):
         rows = self.rows(x)
         latents = self.latents(rows)
         weight = self.beta * min(1.0, max(0.01, progress / self.warmup)) if self.warmup else self.beta
+        reconstruction = self.decode(latents)
         yield (
             "autoencoder",
             {
-                "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
+                "reconstruction": self._negative_log_likelihood(reconstruction, x),
+                **self.perceptual_term(reconstruction, x, self._squared_error_weight()),
                 "kl": weight * self.divergence(rows, latents),
                 **self.further_terms(rows, latents),
             },
@@ -130,6 +132,10 @@ class VAE(Autoencoder):
     def diagnostics(self) -> dict[str, float]:
         """Return γ if it is learned: the standard deviation of a pixel, on the scale of [0, 1]."""
         return {"gamma": self.log_gamma.exp().item()} if self.likelihood == "learned-variance" else {}
+
+    def _squared_error_weight(self) -> float | Tensor:
+        """Return the weight of the summed squared error in −ln p(x|z); a cross-entropy counts as one of 1/2."""
+        return 0.5 * torch.exp(-2.0 * self.log_gamma.detach()) if self.likelihood == "learned-variance" else 0.5
 
     def _negative_log_likelihood(self, reconstruction: Tensor, x: Tensor) -> Tensor:
         match self.likelihood:

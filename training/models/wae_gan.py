@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from training.autoencoder import Autoencoder
-from training.losses import sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder, mlp
 from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
@@ -81,7 +80,7 @@ class WAEGAN(Autoencoder):
         yield (
             "autoencoder",
             {
-                "reconstruction": self.reconstruction_weight * sum_squared_error(self.decode(latents), x),
+                **self.squared_error_terms(self.decode(latents), x, self.reconstruction_weight),
                 "adversarial": self.adversarial_weight * softplus(-self.critic(latents)).mean(),
             },
         )

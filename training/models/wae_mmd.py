@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from training.autoencoder import Autoencoder
-from training.losses import inverse_multiquadric_kernel, mmd, sum_squared_error
+from training.losses import inverse_multiquadric_kernel, mmd
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
@@ -68,7 +68,7 @@ class WAEMMD(Autoencoder):
         yield (
             "autoencoder",
             {
-                "reconstruction": self.reconstruction_weight * sum_squared_error(self.decode(latents), x),
+                **self.squared_error_terms(self.decode(latents), x, self.reconstruction_weight),
                 "mmd": self.mmd_weight * mmd(latents, noise, self.kernel),
             },
         )

@@ -168,7 +168,8 @@ def _log_of_probability(depth: Words) -> Float64:
 def _ratio(coefficients: Float64, x: Float64) -> Float64:
     """Evaluate a ratio of two polynomials, whose coefficients are [K, 2]."""
     both = _polynomial(coefficients.reshape(-1, 2, *(1,) * x.ndim), x)
-    return np.divide(both[0], both[1])
+    ratio: Float64 = both[0] / both[1]
+    return ratio
 
 
 def _polynomial(coefficients: Float64, x: Float64) -> Float64:

@@ -42,7 +42,9 @@ class VAE(Autoencoder):
             reconstructions blurrier.
         warmup: First fraction of the training, over which the weight of the KL term rises from beta / 100 to beta; 0
             for none.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate.
     """
@@ -59,12 +61,15 @@ class VAE(Autoencoder):
         beta: NonNegativeFloat = 1.0,
         warmup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, 2 * latent_dim, filters, hidden, normalised=self.normalised)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+        self.encoder = conv_encoder(
+            image_shape, 2 * latent_dim, filters, hidden, stages=stages, normalised=self.normalised
+        )
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages)
         self.prior = StandardNormal(latent_dim)
         self.likelihood = likelihood
         self.beta = beta

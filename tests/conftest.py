@@ -87,6 +87,19 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of Node, with the packages of examples/ installed."""
+    node = shutil.which("node")
+    require(node, "Node")
+    require(
+        (ROOT / "examples" / "node_modules" / "onnxruntime-node").is_dir(),
+        "ONNX Runtime for JavaScript (npm install in examples/)",
+    )
+    assert node
+    return node
+
+
 @pytest.fixture
 def command(monkeypatch, capsys):
     """Run `rae-serve` with these words; return its exit status, stdout and stderr."""

@@ -104,6 +104,7 @@ static int64_t noise_dim(OrtSession *prior) {
   check(ort->CastTypeInfoToTensorInfo(type, &tensor));
   check(ort->GetDimensions(tensor, shape, 2));
   ort->ReleaseTypeInfo(type);
+  if (shape[1] < 1) fail("prior.onnx", "its input has no fixed number of columns");
   return shape[1];
 }
 

@@ -121,13 +121,20 @@ function readPass(data, at, columns, rows, depth, channels, samples, place) {
     const line = data.slice(at + 1, at + 1 + length);
     at += 1 + length;
     for (let i = 0; i < length; i++) {
-      const [a, b, c] = [i < back ? 0 : line[i - back], above[i], i < back ? 0 : above[i - back]];
-      line[i] += [0, a, b, (a + b) >> 1, filter === 4 ? paeth(a, b, c) : 0][filter];
+      const a = i < back ? 0 : line[i - back];
+      const b = above[i];
+      if (filter === 1) line[i] += a;
+      else if (filter === 2) line[i] += b;
+      else if (filter === 3) line[i] += (a + b) >> 1;
+      else if (filter === 4) line[i] += paeth(a, b, i < back ? 0 : above[i - back]);
     }
-    for (let i = 0; i < columns * channels; i++) {
-      const bit = i * depth;
-      const sample = depth >= 8 ? line[bit >> 3] : (line[bit >> 3] >> (8 - depth - (bit & 7))) & ((1 << depth) - 1);
-      samples[place(Math.floor(i / channels), j) * channels + (i % channels)] = sample;
+    for (let i = 0; i < columns; i++) {
+      const to = place(i, j) * channels;
+      for (let c = 0; c < channels; c++) {
+        const bit = (i * channels + c) * depth;
+        const byte = line[bit >> 3];
+        samples[to + c] = depth >= 8 ? byte : (byte >> (8 - depth - (bit & 7))) & ((1 << depth) - 1);
+      }
     }
     above = line;
   }
@@ -135,7 +142,9 @@ function readPass(data, at, columns, rows, depth, channels, samples, place) {
 }
 
 function paeth(a, b, c) {
-  const [pa, pb, pc] = [Math.abs(b - c), Math.abs(a - c), Math.abs(a + b - 2 * c)];
+  const pa = Math.abs(b - c);
+  const pb = Math.abs(a - c);
+  const pc = Math.abs(a + b - 2 * c);
   return pa <= pb && pa <= pc ? a : pb <= pc ? b : c;
 }
 

@@ -397,19 +397,24 @@ export function prepare({ width, height, data }, rules) {
   known("resize", rules.resize, ["nearest", ...Object.keys(FILTERS)]);
   const channels = rules.mode.length === 3 ? 3 : 1;
   const pixels = new Uint8Array(width * height * channels);
+  const [green, blue] = bytes > 2 ? [1, 2] : [0, 0]; // places of the colours in a pixel
   for (let i = 0; i < width * height; i++) {
     const at = i * bytes;
     const alpha = bytes % 2 ? 255 : data[at + bytes - 1];
-    const over = (c) => {
-      const t = data[at + (bytes > 2 ? c : 0)] * alpha + rules.background * (255 - alpha) + 128;
-      return (t + (t >> 8)) >> 8;
-    };
-    if (channels === 1) pixels[i] = (19595 * over(0) + 38470 * over(1) + 7471 * over(2) + 32768) >> 16;
-    else for (let c = 0; c < 3; c++) pixels[3 * i + c] = over(c);
+    const r = blended(data[at], alpha, rules.background);
+    const g = blended(data[at + green], alpha, rules.background);
+    const b = blended(data[at + blue], alpha, rules.background);
+    if (channels === 1) pixels[i] = (19595 * r + 38470 * g + 7471 * b + 32768) >> 16;
+    else [pixels[3 * i], pixels[3 * i + 1], pixels[3 * i + 2]] = [r, g, b];
   }
   const [left, top, right, bottom] = cropBox(width, height, rules).map(Math.fround);
   const across = resample(pixels, height, width, channels, taps(width, rules.width, left, right, rules.resize));
   return resample(across, 1, height, rules.width * channels, taps(height, rules.height, top, bottom, rules.resize));
+}
+
+function blended(value, alpha, background) {
+  const t = value * alpha + background * (255 - alpha) + 128;
+  return (t + (t >> 8)) >> 8;
 }
 
 function cropBox(width, height, rules) {
@@ -450,13 +455,15 @@ function taps(n, m, a, b, resize) {
 function resample(pixels, lines, n, size, taps) {
   const result = new Uint8ClampedArray(lines * taps.length * size);
   for (let line = 0; line < lines; line++) {
-    taps.forEach(({ first, weights }, i) => {
+    for (let i = 0; i < taps.length; i++) {
+      const { first, weights } = taps[i];
       for (let c = 0; c < size; c++) {
+        const from = (line * n + first) * size + c;
         let sum = ONE / 2;
-        weights.forEach((weight, k) => (sum += weight * pixels[(line * n + first + k) * size + c]));
+        for (let k = 0; k < weights.length; k++) sum += weights[k] * pixels[from + k * size];
         result[(line * taps.length + i) * size + c] = Math.floor(sum / ONE);
       }
-    });
+    }
   }
   return new Uint8Array(result.buffer);
 }

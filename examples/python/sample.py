@@ -27,12 +27,13 @@ def png(image):
     header = struct.pack(">2I5B", image.shape[1], image.shape[0], 8, 0 if image.shape[2] == 1 else 2, 0, 0, 0)
     rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in image))
     chunks = (b"IHDR" + header, b"IDAT" + rows, b"IEND")
-    packed = (struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) for chunk in chunks)
-    return b"\x89PNG\r\n\x1a\n" + b"".join(packed)
+    return b"\x89PNG\r\n\x1a\n" + b"".join((len(c) - 4).to_bytes(4) + c + zlib.crc32(c).to_bytes(4) for c in chunks)
 
 
-bundle, seed, row, out = sys.argv[1:]
+valid = len(sys.argv) == 5 and all(word.isdecimal() and int(word) < 2**53 for word in sys.argv[2:4])
+bundle, seed, row, out = sys.argv[1:] if valid else sys.exit(__doc__)
 prior, decoder = (onnxruntime.InferenceSession(f"{bundle}/{graph}.onnx") for graph in ("prior", "decoder"))
 (latent,) = prior.run(None, {"noise": noise(int(seed), int(row), prior.get_inputs()[0].shape[1])})
+(images,) = decoder.run(None, {"latent": latent})
 with open(out, "wb") as file:
-    file.write(png(decoder.run(None, {"latent": latent})[0][0]))
+    file.write(png(images[0]))

@@ -2,7 +2,8 @@
 
 `digits` is a small FlexAE, trained for a moment on scikit-learn's digits. `waves` is a small RAE of coloured stripes,
 16 pixels high and 20 wide, with a mixture prior (a choice column), attributes, and weights in float16. Only this
-script needs rae-serve[train]: the tests read the bundles as committed. `tests/data/version-1` is one of an earlier release.
+script needs rae-serve[train]: the tests read the bundles as committed. `tests/data/version-1` is one of an earlier
+release.
 """
 
 from __future__ import annotations

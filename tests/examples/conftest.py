@@ -13,7 +13,6 @@ import pytest
 from rae_serve.bundle import Bundle
 from rae_serve.client import Client
 from tests.serving import ROOT, serving
-from tests.toolchains import require
 
 EXAMPLES = ROOT / "examples"
 # Grey and shipped; and in colour, 16 × 20 pixels, with a choice column, attributes and float16 weights.
@@ -44,16 +43,6 @@ console.log(JSON.stringify(result));
 """
 
 RunJavaScript = Callable[..., Any]
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """The path of Node, with the packages of examples/ installed."""
-    node = shutil.which("node")
-    require(node, "Node")
-    require((EXAMPLES / "node_modules" / "onnxruntime-node").is_dir(), "npm packages of examples/ (npm install)")
-    assert node
-    return node
 
 
 @pytest.fixture(scope="session")

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
 import re
 import threading
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rae_serve import png
 from rae_serve.bundle import Bundle
 from rae_serve.client import Client
 from rae_serve.engine import Engine
+from rae_serve.preprocessing import read_picture
 from tests.examples.conftest import BUNDLES
 from tests.serving import ROOT
 from tests.waiting import wait_until
+
+DIGITS = ROOT / "tests" / "data" / "digits"  # has no attributes
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
@@ -50,7 +55,7 @@ def page(browser, static, node):
 
 
 def address(static: str, name: str) -> str:
-    return f"{static}/examples/web/?bundle=/{BUNDLES[name].relative_to(ROOT)}"
+    return f"{static}/examples/web/?bundle=/{(BUNDLES | {'digits': DIGITS})[name].relative_to(ROOT)}"
 
 
 def opened(page, static: str, name: str):
@@ -136,8 +141,9 @@ def test_other_seeds_walks_and_sliders(page, static, api):
         assert all(near(shown(page, f"Step {i + 1} of 4", 3), images[i], waves) for i in range(4))
 
 
-def test_a_picture_can_be_dropped(page, static, api):
-    opened(page, static, "waves")
+def test_a_picture_can_be_dropped_and_a_bundle_may_have_no_attributes(page, static):
+    opened(page, static, "digits")
+    assert page.get_by_label("Attribute").is_hidden()
     file = png.encode(np.full((9, 9), 77, np.uint8))
     page.evaluate(
         """bytes => {
@@ -149,7 +155,20 @@ def test_a_picture_can_be_dropped(page, static, api):
         list(file),
     )
     page.get_by_role("heading", name="dropped.png").wait_for()
-    assert (shown(page, "The picture, prepared", 3) == 77).all()
+    assert (shown(page, "The picture, prepared", 1) == 77).all()
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "BMP"])
+def test_a_browser_reads_other_exact_formats_alike(page, static, photograph, kind):
+    file = io.BytesIO()
+    with Image.open(io.BytesIO(photograph)) as picture:
+        picture.save(file, kind, **({"lossless": True} if kind == "WEBP" else {}))
+    opened(page, static, "waves")
+    name = f"mine.{kind.lower()}"
+    page.locator("#file").set_input_files({"name": name, "mimeType": "image/*", "buffer": file.getvalue()})
+    page.get_by_role("heading", name=name).wait_for()
+    wanted = Bundle.load(BUNDLES["waves"]).manifest.image(read_picture(file.getvalue()))
+    assert np.array_equal(shown(page, "The picture, prepared", 3), wanted)
 
 
 def test_it_says_the_size_of_the_download_and_shows_progress(page, static):

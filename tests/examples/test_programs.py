@@ -97,7 +97,16 @@ def test_python(example, client, tmp_path):
     check(images_of(paths), example, client)
 
 
-def test_python_needs_little(tmp_path):
+@pytest.mark.parametrize("words", [[], [7, 0], ["bundle", -7, 0, "out"], ["bundle", 7, 2**53, "out"]])
+def test_python_says_how_it_is_used(words, tmp_path):
+    done = run(sys.executable, EXAMPLES / "python" / "sample.py", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.endswith("python sample.py BUNDLE SEED ROW OUT.png\n")
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_python_needs_little():
     """It imports the standard library, numpy and ONNX Runtime alone, and makes any seed's noise to the bit."""
     source = (EXAMPLES / "python" / "sample.py").read_text()
     assert len(source.splitlines()) < 40
@@ -106,7 +115,7 @@ def test_python_needs_little(tmp_path):
     from rae_serve import noise
 
     scope: dict = {}
-    exec(source.partition("bundle, seed, row, out")[0], scope)
+    exec(source.partition("valid = ")[0], scope)
     for seed, row in ((0, 0), (7, 123), (2**53 - 1, 2**53 - 1), (2**40 + 3, 5)):
         assert np.array_equal(scope["noise"](seed, row, 999), noise.normals(seed, row, 1, 999))
 

@@ -9,8 +9,11 @@ const SCHEMA_VERSION = 2;
 const ALGORITHM = "philox4x32-10/v1";
 const MAX_BATCH = 64; // rows of one run: the memory of a run grows with it
 const MAX_MAGNITUDE = 1e6; // of one number of a latent or of noise, as in the HTTP API
-const OUTPUTS = { prior: "latent", decoder: "image", encoder: "latent" };
-const INPUTS = { prior: "noise", decoder: "latent", encoder: "image" };
+const GRAPHS = {
+  prior: { input: "noise", output: "latent", type: "float32", Data: Float32Array },
+  decoder: { input: "latent", output: "image", type: "float32", Data: Float32Array },
+  encoder: { input: "image", output: "latent", type: "uint8", Data: Uint8Array },
+};
 
 /** The bundle is missing, damaged, or of a version that this module does not read. */
 export class BundleError extends Error {
@@ -215,18 +218,18 @@ export class Bundle {
 
   async #run(graph, rows, shape) {
     const session = await this.#session(graph);
+    const { input, output, type, Data } = GRAPHS[graph];
     const length = rows[0].length;
     const results = [];
     for (let first = 0; first < rows.length; first += MAX_BATCH) {
       const batch = rows.slice(first, first + MAX_BATCH);
-      const data =
-        graph === "encoder" ? new Uint8Array(batch.length * length) : new Float32Array(batch.length * length);
+      const data = new Data(batch.length * length);
       batch.forEach((row, i) => data.set(row, i * length));
-      const tensor = new this.#ort.Tensor(graph === "encoder" ? "uint8" : "float32", data, [batch.length, ...shape]);
-      const outputs = await this.#inTurn(() => session.run({ [INPUTS[graph]]: tensor }));
-      const output = outputs[OUTPUTS[graph]].data;
-      const size = output.length / batch.length;
-      for (let i = 0; i < batch.length; i++) results.push(output.slice(i * size, (i + 1) * size));
+      const tensor = new this.#ort.Tensor(type, data, [batch.length, ...shape]);
+      const outputs = await this.#inTurn(() => session.run({ [input]: tensor }));
+      const values = outputs[output].data;
+      const size = values.length / batch.length;
+      for (let i = 0; i < batch.length; i++) results.push(values.slice(i * size, (i + 1) * size));
     }
     return results;
   }

@@ -32,6 +32,7 @@ SMALL = (
     "hidden=16",
 )
 DIGITS = (*SMALL, "prior_hidden=16", "critic_hidden=16")
+WAVES = (*SMALL, "steps=600", "lr=0.005", "posthoc_components=3")  # its images must differ from each other
 
 
 def train(
@@ -62,7 +63,7 @@ def make_waves(folder: Path) -> Bundle:
     i, y, x, channel = np.ogrid[:300, :16, :20, :3]
     waves = np.sin((x * (1 + i % 3) + y * (1 + i % 5) + channel * 2 + i) / 4)
     np.save(folder / "waves.npy", (127.5 + 127.5 * waves).astype(np.uint8))
-    run = train(folder / "run", "rae-digits", (*SMALL, "posthoc_components=3"), str(folder / "waves.npy"))
+    run = train(folder / "run", "rae-digits", WAVES, str(folder / "waves.npy"))
     bundle = export(run, folder / "waves", precision="float16-weights")
     entries = bundle.manifest.latent.dim
     cold = Attribute(direction=[0.25] * entries, source="by hand", opposite="Warm")

@@ -35,8 +35,8 @@ export async function copy(text) {
   notice("Copied: " + (text.length > 120 ? text.slice(0, 117) + "…" : text));
 }
 
-export function button(text, onclick, properties = {}) {
-  return make("button", { type: "button", onclick, ...properties }, text);
+export function button(content, onclick, properties = {}) {
+  return make("button", { type: "button", onclick, ...properties }, content);
 }
 
 export function copyButton(text, get) {
@@ -96,8 +96,8 @@ export function figure(name, life, fileName = "image") {
   const tools = make("div", { class: "tools" }, copyButton("Copy curl", () => command), saver(() => pictureFiles(image, fileName)));
   return {
     element: make("figure", {}, place.element, make("figcaption", {}, caption, tools)),
-    name(text) {
-      caption.textContent = text;
+    name(text, shown = text) {
+      caption.textContent = shown;
       image.alt = text;
     },
     want(key, load, curl, group) {

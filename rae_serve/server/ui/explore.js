@@ -16,7 +16,7 @@ export function explore(model, life) {
   let base = null, hovered;
 
   const shown = figure("The latent, decoded", life, model.name);
-  const peek = make("div", { class: "peek", "aria-hidden": "true" });
+  const peek = make("div", { class: "peek", "aria-hidden": "true" }, "Point at a slider to see what it does.");
   const sliders = order.map((i) => slider({
     name: `Dimension ${active[i]}`, low: low[i], high: high[i], centre: quantile(0.5, i),
     ticks: TICKS.filter((level) => levels.includes(level)).map((level) => quantile(level, i)),
@@ -50,9 +50,9 @@ export function explore(model, life) {
   const here = () => state.latent || Object.keys(state.edit).length || Object.keys(state.move).length
     ? { latent: moved(model, base) } : { seed: state.seed, row: state.row };
   const place = atPoint(model, life, make("div", { class: "split" },
-    make("div", { class: "stage" }, shown.element, peek, make("div", { class: "bar" },
+    make("div", { class: "stage" }, shown.element, make("div", { class: "bar" },
       button("Interpolate from", () => change({ view: "interpolate", start: here() })),
-      button("Interpolate to", () => change({ view: "interpolate", end: here() })))),
+      button("Interpolate to", () => change({ view: "interpolate", end: here() }))), peek),
     make("div", {},
       make("div", { class: "sliders" }, ...sliders.slice(0, SHOWN).map((one) => one.element)),
       ...(order.length > SHOWN ? [rest] : []),

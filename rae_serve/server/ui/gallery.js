@@ -1,6 +1,6 @@
 // The view of the rows of a seed, of one model or of two side by side.
 
-import { area, button, copy, copyButton, field, figure, integer, make, put, saver, select } from "./elements.js";
+import { area, button, copyButton, field, figure, integer, make, put, saver, select, slider } from "./elements.js";
 import { catalog, detail } from "./catalog.js";
 import { randomSeed, UNTOUCHED } from "./point.js";
 import { curlOf, curlOfRow, dataUrl, post, postJson } from "./service.js";
@@ -10,21 +10,21 @@ import { fit } from "./scale.js";
 const PAGE = 48, HALF = 24; // images of one model, and of each of two; both fill whole rows of 12, 8, 6 and 4
 
 export function gallery(model, life) {
-  const seed = integer(), from = integer(0, undefined, "short"), size = () => (state.beside ? HALF : PAGE);
-  const heat = make("output"), temperature = make("input", { type: "range", min: 0, max: 2, step: 0.05, "aria-label": "Temperature" });
-  temperature.addEventListener("input", () => changeLive({ temperature: Number(temperature.value) }, "temperature"));
+  const seed = integer(0, undefined, "seed"), from = integer(0, undefined, "short"), size = () => (state.beside ? HALF : PAGE);
+  const temperature = slider({
+    name: "Temperature", low: 0, high: 2, centre: 1,
+    onInput: (value) => changeLive({ temperature: Math.round(20 * value) / 20 }, "temperature"),
+  });
   const beside = select([["", "one model"]]);
   beside.addEventListener("change", () => change({ beside: beside.value }));
   const form = make("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
     change({ ...UNTOUCHED, seed: Number(seed.value), from: Number(from.value) });
   } }, field("Seed", seed), field("From row", from), make("button", { class: "primary" }, "Show"),
-    button("Random seed", () => change({ ...UNTOUCHED, seed: randomSeed(), row: 0, from: 0 })),
+    button("Random", () => change({ ...UNTOUCHED, seed: randomSeed(), row: 0, from: 0 })),
     button("← Back", () => change({ from: Math.max(0, state.from - size()) })),
     button("More →", () => change({ from: state.from + size() })),
-    make("label", { class: "heat" }, make("span", {}, "Temperature ", heat), temperature),
-    field("Beside", beside),
-    saver(() => pageFiles(model), "Download page"));
+    temperature.element, field("Beside", beside), saver(() => pageFiles(model)));
   const sheets = make("div", { class: "sheets" }), first = sheet(model, life);
   const dialog = details(model, life);
   let second = null;
@@ -36,9 +36,7 @@ export function gallery(model, life) {
     update() {
       put(seed, state.seed);
       put(from, state.from);
-      temperature.max = Math.max(2, state.temperature);
-      temperature.value = state.temperature;
-      heat.textContent = state.temperature.toFixed(2);
+      temperature.set(state.temperature);
       const others = catalog.models.filter(({ name }) => name !== model.name);
       beside.replaceChildren(make("option", { value: "" }, "one model"), ...others.map(({ name }) => make("option", { value: name }, name)));
       const known = others.some(({ name }) => name === state.beside);
@@ -98,8 +96,8 @@ function sheet(model, life) {
 }
 
 function tile() {
-  const element = button("", () => change({ row: Number(element.dataset.row), open: true }, { entry: { opened: true } }));
-  element.append(make("img", { alt: "" }));
+  const open = () => change({ row: Number(element.dataset.row), open: true }, { entry: { opened: true } });
+  const element = button(make("img", { alt: "" }), open);
   return element;
 }
 
@@ -142,9 +140,9 @@ function details(model, life) {
     make("div", { class: "bar" },
       go("Explore", () => ({ ...UNTOUCHED, view: "explore" })),
       go("Edit", () => ({ ...UNTOUCHED, view: "edit" })),
+      copyButton("Copy link", () => linkTo(state)),
       go("Interpolate from", ({ seed, row }) => ({ view: "interpolate", start: { seed, row } })),
-      go("Interpolate to", ({ seed, row }) => ({ view: "interpolate", end: { seed, row } })),
-      copyButton("Copy link", () => linkTo(state))));
+      go("Interpolate to", ({ seed, row }) => ({ view: "interpolate", end: { seed, row } }))));
   dialog.addEventListener("cancel", (event) => { event.preventDefault(); leave(); });
   dialog.addEventListener("click", (event) => { if (event.target === dialog) leave(); });
   dialog.addEventListener("keydown", (event) => {
@@ -169,7 +167,7 @@ function details(model, life) {
       dialog.setAttribute("aria-label", text);
       for (const { name, figure: one } of figures) {
         const body = { model: name, seed, offset: row, temperature };
-        one.name(beside ? `${text}, ${name}` : text);
+        one.name(beside ? `${text}, ${name}` : text, beside ? name : "");
         one.want(JSON.stringify(body), async (signal) => (await post("/v1/sample", body, signal)).blob(), curlOfRow(name, state, row));
       }
       if (!dialog.open) dialog.showModal();

@@ -85,13 +85,15 @@ function strip(model, life) {
       body = wanted;
       place.want(JSON.stringify(wanted), async (signal) => {
         const { images, latents } = await postJson("/v1/interpolate", wanted, signal);
-        return () => tiles.replaceChildren(...images.map((png, i) => {
+        return () => {
+          tiles.style.setProperty("--count", images.length);
+          tiles.replaceChildren(...images.map(tile));
+        };
+        function tile(png, i) {
           const image = make("img", { src: dataUrl(png), alt: `Step ${i + 1} of ${images.length}` });
           const explore = () => change({ ...UNTOUCHED, view: "explore", latent: latents[i] });
-          const tile = button("", explore, { title: image.alt });
-          tile.append(image);
-          return tile;
-        }));
+          return button(image, explore, { title: image.alt });
+        }
       });
     },
   };
@@ -122,7 +124,7 @@ function player(model, life) {
   const files = () => [["GIF", `${model.name}.gif`, file(body, "gif", smooth)], ["WebP", `${model.name}.webp`, file(body, "webp-animation", smooth)]];
   const command = () => curlOf("/v1/interpolate", { ...body, ...smooth, format: "webp-animation" }, "animation.webp");
   return {
-    element: make("figure", {}, place.element, make("figcaption", {}, "There and back",
+    element: make("figure", { class: "player" }, place.element, make("figcaption", {}, make("span", {}, "There and back"),
       make("div", { class: "tools" }, toggle, copyButton("Copy curl", command), saver(files)))),
     update(wanted) {
       body = wanted;

@@ -113,7 +113,8 @@ function player(model, life) {
   const tick = (now) => {
     if (life.aborted) return;
     if (playing && frames.length) {
-      const at = Math.floor((now - since) * FRAME_RATE / 1000) % (2 * frames.length - 2);
+      // The time of a frame may be slightly before the click or the answer that began the animation.
+      const at = Math.floor(Math.max(0, now - since) * FRAME_RATE / 1000) % (2 * frames.length - 2);
       draw(frames[at < frames.length ? at : 2 * frames.length - 2 - at]);
     }
     requestAnimationFrame(tick);

@@ -64,6 +64,7 @@ function ownPicture(preprocessing) {
   let shown;
   image.addEventListener("load", () => {
     const { naturalWidth: width, naturalHeight: height } = image;
+    image.parentNode.style.setProperty("--ratio", width / height);
     const box = cropBox(preprocessing, width, height);
     const whole = box.width === width && box.height === height;
     frame.hidden = whole;

@@ -93,9 +93,7 @@ export function figure(name, life, fileName = "image") {
   const place = area(make("div", { class: "frame" }, image), life);
   const caption = make("span", {}, name);
   let command = "";
-  const curlButton = copyButton("Copy curl", () => command);
-  curlButton.disabled = true; // until there is a picture
-  const tools = make("div", { class: "tools" }, curlButton, saver(() => pictureFiles(image, fileName)));
+  const tools = make("div", { class: "tools" }, copyButton("Copy curl", () => command), saver(() => pictureFiles(image, fileName)));
   return {
     element: make("figure", {}, place.element, make("figcaption", {}, caption, tools)),
     name(text, shown = text) {
@@ -109,7 +107,6 @@ export function figure(name, life, fileName = "image") {
           if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
           image.src = typeof source === "string" ? source : URL.createObjectURL(source);
           command = curl;
-          curlButton.disabled = false;
         };
       }, group);
     },

@@ -80,14 +80,17 @@ function sheet(model, life) {
       const { seed, from, temperature } = state;
       while (tiles.children.length > count) tiles.lastChild.remove();
       while (tiles.children.length < count) tiles.append(tile());
+      const name = (i) => `Seed ${seed}, row ${from + i}`;
+      [...tiles.children].forEach((one, i) => { if (one.disabled) one.firstChild.alt = name(i); });
       const body = { model: model.name, n: count, seed, offset: from, temperature };
       const show = async (signal) => {
         const { images } = await postJson("/v1/sample", body, signal);
         return () => images.forEach((png, i) => {
-          const button = tiles.children[i], name = `Seed ${seed}, row ${from + i}`;
-          button.title = button.firstChild.alt = name;
-          button.dataset.row = from + i;
-          button.firstChild.src = dataUrl(png);
+          const one = tiles.children[i];
+          one.title = one.firstChild.alt = name(i);
+          one.dataset.row = from + i;
+          one.firstChild.src = dataUrl(png);
+          one.disabled = false;
         });
       };
       place.want(JSON.stringify(body), show, seed);
@@ -97,7 +100,7 @@ function sheet(model, life) {
 
 function tile() {
   const open = () => change({ row: Number(element.dataset.row), open: true }, { entry: { opened: true } });
-  const element = button(make("img", { alt: "" }), open);
+  const element = button(make("img", { alt: "" }), open, { disabled: true }); // until there is a picture
   return element;
 }
 

@@ -27,11 +27,11 @@ async function render() {
   }
   pixels.value = state.pixels;
   if (!catalog.models) return;
+  offer();
   if (faults.length) return say(faults.map(({ what }) => what), button("Go on without that", () => change({}, { replace: true })));
   if (!catalog.models.length) return say(["This service has no model yet. These three commands make one; it then appears here by itself."],
     commands("pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
   if (!state.model) return change({ model: catalog.preset }, { replace: true });
-  offer();
   if (!catalog.models.some(({ name }) => name === state.model)) {
     return say([`There is no model “${state.model}” here.`],
       ...catalog.models.map(({ name }) => button(`Use ${name}`, () => change(forModel(name)))));
@@ -86,12 +86,12 @@ function commands(...lines) {
 }
 
 function offer() {
-  const names = catalog.models.map(({ name }) => name);
-  if (!names.includes(state.model)) names.unshift(state.model);
+  const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
+  if (!names.includes(wanted)) names.unshift(wanted);
   if (String(names) !== String([...choice.options].map((option) => option.value))) {
     choice.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
   }
-  choice.value = state.model;
+  choice.value = wanted;
 }
 
 // What stays when the model changes: a latent means something else to another model.

@@ -1,10 +1,11 @@
-"""Measure how good the digits of a bundle are: Fréchet distances, the reconstruction error, and shares of classes.
+"""Measure how good the digits of bundles and runs are: Fréchet distances, reconstruction errors, shares of classes.
 
     python -m benchmarks.mnist_quality exported/flexae-mnist-small --data ../shared/data [--write]
+    python -m benchmarks.mnist_quality comparison/runs/* --data ../shared/data
 
 The 10,000 test images are compared with 10,000 generated images of seed 0, with their own reconstructions, and with
-10,000 training images, on the features of benchmarks/mnist_classifier. With --write, the figures are also stored in
-the manifest of the bundle.
+10,000 training images, on the features of benchmarks/mnist_classifier. Several models are a table without the figures
+that are the same for all. With --write, the figures are also stored in the manifest of each bundle.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 
 from benchmarks.mnist_classifier import Classifier, mnist
 from rae_serve import bundle as bundles
 from rae_serve.arrays import Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
-from rae_serve.manifest import Figure
+from rae_serve.manifest import MANIFEST, Figure
 from training.evaluation.metrics.distances import frechet_distance
 from training.evaluation.metrics.pixels import mse
+from training.inference import Inference
+from training.runs import Run
 
 COUNT = 10_000
+_COLUMNS = ("fd_generated", "fd_reconstructed", "mse_reconstructed", "top_probability")
 NETWORK = "128 features of benchmarks/mnist_classifier"
 
 
@@ -71,15 +76,38 @@ def _figure(value: float, protocol: str) -> Figure:
     return Figure(value=round(float(value), 4), protocol=protocol)
 
 
+def heading(first: str) -> str:
+    """Return the heading of a table of models, whose first column names them."""
+    return f"{first:32}" + "".join(f"{column:>19}" for column in _COLUMNS)
+
+
+def row(name: str, figures: dict[str, Figure]) -> str:
+    """Return the row of a model."""
+    return f"{name:32}" + "".join(f"{figures[column].value:19.4f}" for column in _COLUMNS)
+
+
+def _load(path: Path) -> Generator:
+    """Load a bundle, or the last checkpoint of a run."""
+    if (path / MANIFEST).exists():
+        return Engine(Bundle.load(path), device="cpu")
+    return Inference(Run.open(path).load()[0], torch.device("cpu"))
+
+
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("bundle", type=Path, help="the folder of the bundle")
+    arguments.add_argument("model", type=Path, nargs="+", help="folders of bundles or of runs")
     arguments.add_argument("--data", required=True, help="the folder that holds MNIST/raw")
-    arguments.add_argument("--write", action="store_true", help="store the figures in the manifest of the bundle")
+    arguments.add_argument("--write", action="store_true", help="store the figures in the manifests of the bundles")
     given = arguments.parse_args()
-    loaded = Bundle.load(given.bundle)
-    figures = measure(Engine(loaded, device="cpu"), given.data)
-    for name, figure in figures.items():
-        print(f"{name:20} {figure.value:8.4f}  {figure.protocol}")
-    if given.write:
-        bundles.annotate(loaded, quality=figures)
+    alone = len(given.model) == 1
+    if not alone:
+        print(heading("model"), flush=True)
+    for path in given.model:
+        figures = measure(_load(path), given.data)
+        if alone:
+            for name, figure in figures.items():
+                print(f"{name:20} {figure.value:8.4f}  {figure.protocol}")
+        else:
+            print(row(path.name, figures), flush=True)
+        if given.write:
+            bundles.annotate(Bundle.load(path), quality=figures)

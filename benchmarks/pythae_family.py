@@ -24,7 +24,7 @@ from pythae import models, samplers, trainers
 from pythae.data.datasets import BaseDataset
 from torch import Tensor, nn
 
-from benchmarks.mnist_quality import measure
+from benchmarks.mnist_quality import heading, measure, row
 from benchmarks.pythae_budget import Budget, TimeIsUp
 from benchmarks.pythae_networks import Decoder, Encoder, GaussianEncoder
 from rae_serve.arrays import Pixels
@@ -187,13 +187,12 @@ if __name__ == "__main__":
     recipe = recipes.load("rae-mnist-small")
     dataset = load_data(recipe, given.data)
     x = to_tensor(dataset.images[dataset.train], CPU)
-    columns = ("fd_generated", "fd_reconstructed", "mse_reconstructed", "top_probability")
-    print(f"{'system':16}{'steps':>8}" + "".join(f"{column:>19}" for column in columns), flush=True)
+    print(heading("system and steps"), flush=True)
     for name in given.only or SYSTEMS:
         try:
             trained, steps = train(name, x, given.minutes, given.loss)
             figures = measure(trained, given.data)
         except Exception as error:  # the other systems go on
-            print(f"{name:16}failed: {error}", flush=True)
+            print(f"{name} failed: {error}", flush=True)
             continue
-        print(f"{name:16}{steps:8,}" + "".join(f"{figures[column].value:19.4f}" for column in columns), flush=True)
+        print(row(f"{name}, {steps:,}", figures), flush=True)

@@ -105,36 +105,30 @@ class MicroBatcher:
         """Return `run` of these rows, at least one. Raises what `submit` and its future raise."""
         return self.submit(rows).result()
 
-    def submit(self, rows: Rows, deadline: float | None = None, *, admitted: bool = False) -> Future[Rows]:
+    def submit(self, rows: Rows, deadline: float | None = None) -> Future[Rows]:
         """Queue rows and return a future of their results. Cancelling the future drops the rows that still wait.
 
         Args:
             rows: At least one row.
             deadline: Time of time.monotonic() after which waiting rows are dropped; None waits for ever.
-            admitted: The caller has called `admit` for these rows already.
 
         Returns:
             A future that raises Expired if rows still wait at the deadline, or the exception of `run`.
 
         Raises:
-            Overloaded: Too many rows wait.
+            Overloaded: Too many rows wait. An idle batcher takes a request of any size.
         """
         job = _Job(rows, deadline)
         with self._changed:
             if self._closed:
                 raise RuntimeError("the batcher is closed")
-            if not admitted:
-                self.admit(len(rows))
+            if self._waiting and self._waiting + len(rows) > self._max_waiting:
+                raise Overloaded(self._waiting, retry_after_s=1)
             self._jobs.append(job)
             self._waiting += len(rows)
             self._changed.notify()
         job.future.add_done_callback(lambda future: self._drop_remaining(job))
         return job.future
-
-    def admit(self, rows: int) -> None:
-        """Raise Overloaded if there is no place for this many rows. An idle batcher takes a request of any size."""
-        if self._waiting and self._waiting + rows > self._max_waiting:
-            raise Overloaded(self._waiting, retry_after_s=1)
 
     def close(self) -> None:
         """Finish the rows that wait, then end the threads."""
@@ -228,10 +222,11 @@ class MicroBatcher:
 
 
 class InFlight:
-    """The requests that have no result yet, each by its number of rows. Safe to use from many threads."""
+    """Counts the requests that have no result yet, and their rows. Safe to use from many threads."""
 
     def __init__(self) -> None:
-        self._requests: list[int] = []
+        self.requests = 0
+        self.rows = 0
         self._lock = threading.Lock()
 
     def track(self, rows: int, submit: Callable[[], Future[Result]]) -> Future[Result]:
@@ -243,59 +238,24 @@ class InFlight:
             rows: The number of rows of the request.
             submit: Hands the rows over and returns the future of their result.
         """
-        with self._lock:
-            self._requests.append(rows)
+        self._add(1, rows)
         try:
             future = submit()
         except BaseException:
-            self._forget(rows)
+            self._add(-1, -rows)
             raise
-        future.add_done_callback(lambda _: self._forget(rows))
+        future.add_done_callback(lambda _: self._add(-1, -rows))
         return future
 
     def is_only(self, rows: int) -> bool:
         """Return whether exactly one request is in flight and it has this many rows."""
         with self._lock:
-            return self._requests == [rows]
+            return self.requests == 1 and self.rows == rows
 
-    def _forget(self, rows: int) -> None:
+    def _add(self, requests: int, rows: int) -> None:
         with self._lock:
-            self._requests.remove(rows)
-
-
-def then(first: Future[Rows], submit: Callable[[Rows], Future[Rows]]) -> Future[Rows]:
-    """Chain a second step to a future; no thread waits in between. Cancelling the chain cancels the running step.
-
-    Args:
-        first: The future of the first step.
-        submit: Starts the second step with the result of the first.
-
-    Returns:
-        A future of the second step's result; it raises what either step raises.
-    """
-    last: Future[Rows] = Future()
-    pending = [first]
-
-    def forward(future: Future[Rows]) -> None:
-        if future.cancelled():
-            last.cancel()
-        else:
-            _settle(last, future.exception() or future.result())
-
-    def start_second(future: Future[Rows]) -> None:
-        if future.cancelled() or future.exception() or last.cancelled():
-            forward(future)
-            return
-        try:
-            pending.append(submit(future.result()))
-        except Exception as error:
-            _settle(last, error)
-        else:
-            pending[-1].add_done_callback(forward)
-
-    first.add_done_callback(start_second)
-    last.add_done_callback(lambda future: future.cancelled() and pending[-1].cancel())
-    return last
+            self.requests += requests
+            self.rows += rows
 
 
 def _settle(future: Future[Rows], outcome: Rows | BaseException) -> None:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rae_serve import arrays, interpolation, noise
 from rae_serve.arrays import Latents, Pixels
-from rae_serve.batching import InFlight, MicroBatcher, Rows, then
+from rae_serve.batching import InFlight, MicroBatcher, Rows
 from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
 from rae_serve.sessions import Device, Sessions, choose_hardware
@@ -78,17 +78,19 @@ class Engine:
                 observe=functools.partial(observe, graph) if observe else None,
             )
 
-        prior = sessions.open(bundle.graph("prior"))
-        self._seeded_prior = batched("prior", lambda seeded_rows: prior(self._noise_of(seeded_rows)))
+        prior, decoder, encoder = (sessions.open(bundle.graph(name)) for name in ("prior", "decoder", "encoder"))
+        # Prior and decoder in one batch: handing the latents to another thread would take longer than a light prior.
+        self._generator = batched("generator", lambda seeded_rows: decoder(prior(self._noise_of(seeded_rows))))
         self._prior = batched("prior", prior)
-        self._decoder = batched("decoder", sessions.open(bundle.graph("decoder")))
-        self._encoder = batched("encoder", sessions.open(bundle.graph("encoder")))
+        self._decoder = batched("decoder", decoder)
+        self._encoder = batched("encoder", encoder)
 
     @property
     def waiting(self) -> dict[str, int]:
         """Number of rows that wait, by graph."""
         return {
-            "prior": self._seeded_prior.waiting + self._prior.waiting,
+            "generator": self._generator.waiting,
+            "prior": self._prior.waiting,
             "decoder": self._decoder.waiting,
             "encoder": self._encoder.waiting,
         }
@@ -200,16 +202,7 @@ class Engine:
 
         The future raises Expired if rows still wait at `deadline`, a time of time.monotonic(); None waits for ever.
         """
-        seeded_rows = _seeded_rows(n, seed, offset, temperature)
-        # If the decoder has no place, refuse the request before the prior works for it. Rows that wait for the prior
-        # reach the decoder earlier, so they count as well.
-        self._decoder.admit(self._seeded_prior.waiting + n)
-
-        def submit() -> Future[Pixels]:
-            latents = self._seeded_prior.submit(seeded_rows, deadline)
-            return then(latents, lambda rows: self._decoder.submit(rows, deadline, admitted=True))
-
-        return self._in_flight.track(n, submit)
+        return self._submit(self._generator, _seeded_rows(n, seed, offset, temperature), deadline)
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """Start `latents` and return a future, as `submit_sample` does."""
@@ -254,7 +247,7 @@ class Engine:
 
     def close(self) -> None:
         """Finish the rows that wait, then end the batching threads."""
-        for batcher in (self._seeded_prior, self._prior, self._decoder, self._encoder):
+        for batcher in (self._generator, self._prior, self._decoder, self._encoder):
             batcher.close()
 
     def _submit(self, graph: MicroBatcher, rows: Rows, deadline: float | None) -> Future[Rows]:

@@ -6,7 +6,10 @@ import gc
 import os
 import sys
 
+from rae_serve.server import metrics_folder
+
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import: BentoML reports usage by default
+os.environ.update(metrics_folder.environment())
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -25,7 +28,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rae_serve import arrays
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
-from rae_serve.server import connections, logs, problems
+from rae_serve.server import connections, logs, placement, problems
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.content_types import content_type, unsupported
@@ -35,7 +38,7 @@ from rae_serve.server.settings import Settings
 try:
     catalog = Catalog(Settings.from_environment())
     catalog.check()  # here and not in a worker: BentoML restarts a worker that fails, again and again
-    workers = catalog.settings.worker_count()
+    workers = placement.worker_count(catalog.settings)
 except RaeServeError as error:
     sys.exit(f"rae-serve: {error}")
 # A container image installs this package before the rest of the Bento is copied, so it needs these files earlier.

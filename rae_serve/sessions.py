@@ -8,7 +8,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ import onnxruntime
 from rae_serve.errors import BundleError, RaeServeError
 
 log = logging.getLogger(__name__)
+
+_CPU_QUOTA: Final = Path("/sys/fs/cgroup/cpu.max")  # microseconds of CPU time, and of the period that they are for
 
 Device = Literal["auto", "cpu", "cuda"]
 Hardware = Literal["cpu", "cuda"]  # where a Device runs on this machine
@@ -111,7 +114,7 @@ class Sessions:
     Args:
         device: Where to run.
         device_id: Index of the CUDA device; unused on the CPU.
-        threads: CPU cores that a graph may use; 0 means all.
+        threads: CPU cores that a graph may use; 0 means all that the process may use.
         max_batch: The largest batch.
         is_lone_request: Told the number of rows of a batch, returns whether they are one whole request and no other
             request is in flight.
@@ -128,7 +131,7 @@ class Sessions:
     ) -> None:
         self._device = device
         self._device_id = device_id
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or available_cores()
         self._sizes = fixed_sizes(max_batch)
         self._is_lone_request = is_lone_request
         self.batches_at_once = 2 if device == "cpu" and self._threads > 1 else 1
@@ -177,22 +180,38 @@ def resolve(device: Device) -> Hardware:
         RaeServeError: CUDA is requested and ONNX Runtime has no CUDA.
     """
     if device == "auto":
-        return "cuda" if cuda_devices() and _has_cuda_provider() else "cpu"
+        return "cuda" if cuda_memories() and _has_cuda_provider() else "cpu"
     if device == "cuda" and not _has_cuda_provider():
         raise RaeServeError("CUDA was asked for, but this ONNX Runtime has no CUDA; install onnxruntime-gpu")
     return device
 
 
-def cuda_devices() -> int:
-    """Return how many devices the CUDA driver shows; 0 without a driver."""
+def cuda_memories() -> list[int]:
+    """Return the bytes of memory of each device that the CUDA driver shows; an empty list without a driver."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
-        return 0
+        return []
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
-        return 0
-    return count.value
+        return []
+    memories = []
+    for index in range(count.value):
+        device, size = ctypes.c_int(0), ctypes.c_size_t(0)
+        driver.cuDeviceGet(ctypes.byref(device), index)
+        driver.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+        memories.append(size.value)
+    return memories
+
+
+def available_cores() -> int:
+    """Return how many CPU cores this process may use: all, or what its affinity or its container allows."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = _CPU_QUOTA.read_text().split()
+    except (OSError, ValueError):  # no Linux, or no cgroup version 2
+        return cores
+    return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
 
 
 def _zeros(source: onnxruntime.NodeArg, size: int) -> Rows:

@@ -22,7 +22,7 @@ MNIST = ROOT / ".." / "shared" / "data"
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     missing = {
         "mnist": None if (MNIST / "MNIST").is_dir() else "the real MNIST is not in ../shared/data",
-        "gpu": None if sessions.cuda_devices() else "there is no CUDA device",
+        "gpu": None if sessions.cuda_memories() else "there is no CUDA device",
     }
     for item in items:
         for mark, reason in missing.items():

@@ -25,7 +25,6 @@ def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str,
     port = _free_port()
     given = {"bundles": bundles, "port": port, **settings}
     environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
-    # A home of its own: every `bentoml serve` empties the folder of metrics in the home that it shares.
     own = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(log.parent / "bentoml")}
     with log.open("wb") as output:
         process = subprocess.Popen(

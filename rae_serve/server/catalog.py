@@ -12,12 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from rae_serve import parity, sessions
+from rae_serve import parity
 from rae_serve.bundle import GRAPHS, Bundle, name_of
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, NotFound
 from rae_serve.manifest import MANIFEST
-from rae_serve.server import metrics
+from rae_serve.server import metrics, placement
 from rae_serve.server.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Catalog:
         removed.
 
         Args:
-            worker: The number of this worker, from 0; it chooses the CUDA device.
+            worker: The number of this worker, from 0; it decides the worker's share of the machine.
 
         Raises:
             BundleError: As from `check`.
@@ -265,15 +265,12 @@ class Catalog:
 
     def _verified_engine(self, bundle: Bundle) -> Engine:
         """Return a warm engine of a bundle. Raises BundleError if it does not compute the golden arrays."""
-        settings = self.settings
         engine = Engine(
             bundle,
-            device=settings.device,
-            device_id=self.worker % max(1, sessions.cuda_devices()),
-            threads=settings.threads or max(1, (os.cpu_count() or 1) // settings.worker_count()),
-            max_batch=settings.max_batch,
-            max_waiting=settings.max_waiting,
+            device=self.settings.device,
+            max_batch=self.settings.max_batch,
             observe=metrics.observe_batch,
+            **placement.place(self.settings, self.worker)._asdict(),
         )
         try:
             parity.check(parity.measure(engine, bundle.golden()), bundle.manifest.tolerance_grey_levels)

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from rae_serve.errors import InvalidInput
-from rae_serve.sessions import Device, cuda_devices, resolve
+from rae_serve.sessions import Device
 
 _PREFIX = "RAE_SERVE_"
 _BEARER_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # what RFC 6750 allows after `Bearer`
@@ -61,7 +61,8 @@ class Settings(BaseModel):
 
     workers: PositiveInt | Literal["auto"] = "auto"
     """Processes; each holds every model on one device. Higher: more requests at once if HTTP and PNG are the
-    bottleneck, but more memory and smaller batches. Start with `auto`: one per GPU, else one."""
+    bottleneck, but more memory and smaller batches. Start with `auto`: per GPU one for each 2 cores and 4 GiB of its
+    memory, at most 8; without a GPU one for each 4 cores; always at least one."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 3000
     """The TCP port. Change it if another program uses it."""
@@ -87,8 +88,9 @@ class Settings(BaseModel):
     request waits longer for the batch before it. Start with 64."""
 
     max_waiting: PositiveInt = 2048
-    """The most rows that may wait for a graph; a request beyond it gets 429. Higher: fewer 429 in a peak of load, but
-    longer waits. Start with the rows that the model computes in `max_seconds`."""
+    """The most rows that may wait for a graph, in all workers together; each worker has an equal share, and a request
+    beyond it gets 429. Higher: fewer 429 in a peak of load, but longer waits. Start with the rows that the model
+    computes in `max_seconds`."""
 
     reload_seconds: PositiveFloat = 2.0
     """The seconds between two checks of the bundle folders. Higher: fewer reads of a network disk, but a changed
@@ -110,12 +112,6 @@ class Settings(BaseModel):
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
-    def worker_count(self) -> int:
-        """Return the number of worker processes; `auto` means one per GPU, or one on the CPU."""
-        if self.workers != "auto":
-            return self.workers
-        return max(1, cuda_devices()) if resolve(self.device) == "cuda" else 1
 
     @classmethod
     def from_environment(cls) -> Self:

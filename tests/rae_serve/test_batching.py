@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from rae_serve.batching import MicroBatcher, then
+from rae_serve.batching import MicroBatcher
 from rae_serve.errors import Expired, Overloaded
 from tests.waiting import wait_until
 
@@ -87,10 +87,8 @@ def test_too_much_waiting_is_refused_at_once():
         wait_until(lambda: batcher._jobs, 10, "a job waits")
         with pytest.raises(Overloaded, match="2 rows are waiting"):
             batcher(np.zeros((1, 1)))
-        admitted = batcher.submit(np.zeros((1, 1)), admitted=True)
         run.go.set()
         waiting.result(10)
-        admitted.result(10)
     batcher.close()
 
 
@@ -124,37 +122,6 @@ def test_expired_and_abandoned_rows_are_never_run():
     batcher.close()
     assert run.sizes == [1, 3]
     assert batcher.waiting == 0
-
-
-def test_one_batcher_after_another():
-    doubles, squares = MicroBatcher(lambda rows: rows * 2), MicroBatcher(lambda rows: rows**2)
-    assert then(doubles.submit(np.full((2, 1), 3.0)), squares.submit).result(10).tolist() == [[36], [36]]
-    doubles.close()
-    squares.close()
-    with pytest.raises(RuntimeError, match="closed"):
-        then(MicroBatcher(lambda rows: rows).submit(np.ones((1, 1))), squares.submit).result(10)
-
-    def broken(rows: np.ndarray) -> np.ndarray:
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        then(MicroBatcher(broken).submit(np.ones((1, 1))), squares.submit).result(10)
-
-
-@pytest.mark.parametrize("stage", [0, 1])
-def test_cancelling_a_chain_cancels_what_it_waits_for(stage):
-    run = Recorder()
-    slow, quick = MicroBatcher(run), MicroBatcher(lambda rows: rows)
-    slow.submit(np.zeros((1, 1)))
-    assert run.started.wait(10)
-    stages = [slow, quick] if stage == 0 else [quick, slow]
-    chained = then(stages[0].submit(np.ones((3, 1))), stages[1].submit)
-    wait_until(lambda: slow.waiting == 3, 10, "3 rows wait")
-    assert chained.cancel()
-    assert slow.waiting == 0
-    run.go.set()
-    slow.close()
-    assert run.sizes == [1]
 
 
 def test_batches_are_observed():

@@ -70,11 +70,11 @@ def test_a_request_alone_has_all_threads_and_several_share_them(bundle, graph_ru
     first.result(10)
     second.result(10)
     assert ran == [(4, 3), (2, 2)]
-    wait_until(lambda: not engine._in_flight._requests, 10, "no request is under way")
+    wait_until(lambda: not engine._in_flight.requests, 10, "no request is under way")
     ran.clear()
     engine.sample(3, seed=1)
     assert ran == [(4, 3), (4, 3)]
-    wait_until(lambda: not engine._in_flight._requests, 10, "no request is under way")
+    wait_until(lambda: not engine._in_flight.requests, 10, "no request is under way")
     ran.clear()
     engine.decode(np.zeros((40, 8)))  # its own batches run side by side
     assert {threads for threads, _ in ran} == {2}
@@ -162,9 +162,9 @@ def test_cuda_that_is_not_there_is_an_error_never_the_cpu(bundle):
 
 
 def test_auto_takes_the_cpu_where_cuda_is_there_by_its_driver_alone(bundle, engine, monkeypatch, caplog):
-    if sessions.cuda_devices():
+    if sessions.cuda_memories():
         pytest.skip("this machine has a CUDA device")
-    monkeypatch.setattr(sessions, "cuda_devices", lambda: 1)
+    monkeypatch.setattr(sessions, "cuda_memories", lambda: [8 * 1024**3])
     monkeypatch.setattr(sessions, "_has_cuda_provider", lambda: True)
     auto = Engine(bundle, device="auto")
     assert auto.device == "cpu"
@@ -226,21 +226,6 @@ def test_interpolations_that_cannot_be(engine):
         assert raised.value.field == field
 
 
-def test_a_full_decoder_refuses_samples_before_their_latents_are_made(bundle, monkeypatch):
-    engine = Engine(bundle, device="cpu", max_waiting=10)
-    monkeypatch.setattr(engine._decoder, "_waiting", 8)
-    with pytest.raises(Overloaded, match="8 rows are waiting"):
-        engine.submit_sample(3, seed=1)
-    monkeypatch.setattr(engine._decoder, "_waiting", 4)
-    with monkeypatch.context() as busy:  # rows on their way to the decoder count as well
-        busy.setattr(engine._seeded_prior, "_waiting", 4)
-        with pytest.raises(Overloaded, match="4 rows are waiting"):
-            engine.submit_sample(3, seed=1)
-    assert engine.submit_sample(2, seed=1).result(10).shape == (2, 8, 8, 1)
-    monkeypatch.undo()
-    engine.close()
-
-
 @pytest.mark.parametrize("verb", ["sample", "latents", "decode", "encode"])
 def test_a_request_is_in_flight_before_its_batch_runs(bundle, graph_runs, monkeypatch, verb):
     """The worst interleaving: every batch finishes before `submit` returns."""
@@ -261,13 +246,13 @@ def test_a_request_is_in_flight_before_its_batch_runs(bundle, graph_runs, monkey
     }[verb]
     request()
     assert set(graph_runs[0]) == {(4, 3)}
-    assert engine._in_flight._requests == []
+    assert (engine._in_flight.requests, engine._in_flight.rows) == (0, 0)
     engine.close()
 
 
 def test_a_refused_request_is_not_in_flight(bundle, monkeypatch):
     engine = Engine(bundle, device="cpu", max_waiting=10)
-    for batcher in (engine._seeded_prior, engine._prior, engine._decoder, engine._encoder):
+    for batcher in (engine._generator, engine._prior, engine._decoder, engine._encoder):
         monkeypatch.setattr(batcher, "_waiting", 9)
     for request in (
         lambda: engine.submit_sample(2, seed=1),
@@ -277,10 +262,7 @@ def test_a_refused_request_is_not_in_flight(bundle, monkeypatch):
     ):
         with pytest.raises(Overloaded):
             request()
-    monkeypatch.setattr(engine._decoder, "_waiting", 0)  # the prior refuses what the decoder would take
-    with pytest.raises(Overloaded):
-        engine.submit_sample(2, seed=1)
-    assert engine._in_flight._requests == []
+    assert (engine._in_flight.requests, engine._in_flight.rows) == (0, 0)
     monkeypatch.undo()
     engine.close()
 
@@ -290,4 +272,4 @@ def test_no_request_stays_in_flight_after_many_threads(bundle):
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(lambda i: engine.sample(1 + i % 20, seed=1, offset=i), range(200)))
     engine.close()  # ends the threads that settle the futures
-    assert engine._in_flight._requests == []
+    assert (engine._in_flight.requests, engine._in_flight.rows) == (0, 0)

@@ -98,7 +98,7 @@ def test_a_server_without_bundles_ends_at_once(tmp_path):
 def test_two_workers_pick_up_what_changes_and_end_with_their_work_done(bundle, tmp_path):
     folder = Path(shutil.copytree(bundle.path, tmp_path / "bundles" / "one"))
     log, two = tmp_path / "serve.log", tmp_path / "bundles" / "two"
-    settings = {"workers": 2, "reload_seconds": 0.1, "max_images": 20_000, "max_waiting": 80_000}
+    settings = {"workers": 2, "reload_seconds": 0.1, "max_images": 20_000, "max_waiting": 160_000}
     with serving(folder.parent, log, **settings) as (address, process):
         shutil.copytree(folder, tmp_path / "two").rename(two)
         wait_until(lambda: log.read_text().count(f"{two} is served as two") == 2, 30, "both workers serve the second")
@@ -115,6 +115,28 @@ def test_two_workers_pick_up_what_changes_and_end_with_their_work_done(bundle, t
     lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     assert {"level", "logger", "message", "time"} <= set(lines[0])
     assert sum(line.get("path") == "/v1/sample" and line["status"] == 200 for line in lines) == 4
+
+
+def test_servers_of_one_home_do_not_share_metrics(bundle, tmp_path, monkeypatch):
+    folders = tmp_path / "temporary"
+    folders.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folders))
+
+    def counted(address: str) -> str:
+        lines = httpx.get(f"{address}/metrics").text.splitlines()
+        return next(
+            (line.split()[-1] for line in lines if line.startswith("rae_serve_requests_total{") and "sample" in line),
+            "",
+        )
+
+    with serving(bundle.path, tmp_path / "one.log", workers=2) as (one, _):
+        for _ in range(3):  # a new connection each, so that both workers may have some of them
+            assert httpx.post(f"{one}/v1/sample", json={}).status_code == 200
+        with serving(bundle.path, tmp_path / "two.log") as (two, _):
+            assert httpx.post(f"{two}/v1/sample", json={}).status_code == 200
+            assert (counted(one), counted(two)) == ("3.0", "1.0")
+        assert counted(one) == "3.0"
+    assert not list(folders.glob("rae-serve-metrics-*"))
 
 
 def begun(address: str, body: bytes) -> HTTPConnection:

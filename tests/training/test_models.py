@@ -49,6 +49,7 @@ def all_optimizers(model: Autoencoder) -> dict[str, torch.optim.Optimizer]:
 
 def test_every_model_of_the_package_is_driven():
     assert set(SMALL) == set(keys.names())
+    assert set(SMALL) <= set(VARIANTS)
 
 
 @pytest.mark.parametrize("name", keys.names())

@@ -62,7 +62,7 @@ class FactorVAE(VAE):
         # The cross-entropy of a logit l is softplus(−l) for the class "joint" and softplus(l) for the other.
         yield "critic", {"cross_entropy": 0.5 * (softplus(-joint) + softplus(independent)).mean()}
 
-    def further_terms(self, latents: Tensor) -> dict[str, Tensor]:
+    def further_terms(self, rows: Tensor, latents: Tensor) -> dict[str, Tensor]:
         return {"total_correlation": self.gamma * self.critic(latents).mean()}
 
 

@@ -43,6 +43,6 @@ class InfoVAE(VAE):
         self.kernel = partial(gaussian_kernel, latent_dim=latent_dim)
         self.mmd_weight = mmd_weight
 
-    def further_terms(self, latents: Tensor) -> dict[str, Tensor]:
+    def further_terms(self, rows: Tensor, latents: Tensor) -> dict[str, Tensor]:
         noise = self.prior.noise(len(latents))
         return {"mmd": self.mmd_weight * mmd(latents, noise, self.kernel, unbiased=False)}

@@ -89,7 +89,7 @@ class VAE(Autoencoder):
             {
                 "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
                 "kl": weight * self.divergence(rows, latents),
-                **self.further_terms(latents),
+                **self.further_terms(rows, latents),
             },
         )
         if self.likelihood == "learned-variance":
@@ -105,10 +105,11 @@ class VAE(Autoencoder):
         """
         return gaussian_kl(*rows.chunk(2, dim=1))
 
-    def further_terms(self, latents: Tensor) -> dict[str, Tensor]:
+    def further_terms(self, rows: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """Return further terms of the loss, by name.
 
         Args:
+            rows: The encoder's rows of the images, [B, D].
             latents: A latent of each image, drawn from its distribution, [B, m].
         """
         return {}

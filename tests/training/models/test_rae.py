@@ -53,6 +53,18 @@ def test_the_gradient_penalty_is_of_the_decoders_jacobian():
     assert found["gradient"].item() == pytest.approx(torch.stack(expected).square().mean().item(), rel=1e-3)
 
 
+def test_a_share_of_the_steps_has_the_gradient_penalty_with_as_much_more_weight():
+    torch.manual_seed(0)
+    model = RAE(SHAPE, **UNREGULARISED | {"gradient_penalty": 1e-3, "gradient_share": 0.25}).eval()
+    x = next(batches())
+    found = [dict(terms) for _ in range(400) for _, terms in model.updates(iter([x]), 0.0)]
+    with_penalty = [terms["gradient"].item() for terms in found if "gradient" in terms]
+    assert abs(len(with_penalty) - 100) < 4 * (400 * 0.25 * 0.75) ** 0.5
+    model.gradient_share = 1.0
+    ((_, every_step),) = model.updates(iter([x]), 0.0)
+    assert with_penalty == pytest.approx([4 * every_step["gradient"].item()] * len(with_penalty), rel=1e-5)
+
+
 def test_the_latent_penalty_keeps_latents_small():
     def size(penalty: float) -> float:
         torch.manual_seed(0)

@@ -117,7 +117,7 @@ function pictureFiles(image, name) {
   return [1, 4, 8].map((factor) => [`PNG ${factor}×`, `${name}-${factor}x.png`, () => enlarged(image, factor)]);
 }
 
-export async function enlarged(image, factor) {
+async function enlarged(image, factor) {
   const canvas = make("canvas", { width: factor * image.naturalWidth, height: factor * image.naturalHeight });
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = getComputedStyle(image).imageRendering !== "pixelated";

@@ -3,7 +3,7 @@
 import { area, button, copyButton, field, figure, integer, make, put, saver, select, slider } from "./elements.js";
 import { catalog, detail } from "./catalog.js";
 import { randomSeed, UNTOUCHED } from "./point.js";
-import { curlOf, curlOfRow, dataUrl, post, postJson } from "./service.js";
+import { curlOfRow, dataUrl, post, postJson } from "./service.js";
 import { change, changeLive, linkTo, state } from "./state.js";
 import { fit } from "./scale.js";
 

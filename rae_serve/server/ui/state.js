@@ -42,7 +42,7 @@ const KEYS = {
   space: choice("noise", "noise", "latent"), path: choice("spherical", "spherical", "linear"),
   pixels: choice("auto", "auto", "sharp", "smooth"),
 };
-export const VIEWS = ["gallery", "explore", "interpolate", "edit"];
+const VIEWS = ["gallery", "explore", "interpolate", "edit"];
 
 // The files that the user chose, by id; the address can name them, but not keep them.
 export const files = new Map();
@@ -91,10 +91,6 @@ export function addressOf(wanted) {
 
 export function linkTo(wanted) {
   return location.href.split("#")[0] + addressOf(wanted);
-}
-
-export function isEnd(text) {
-  try { return Boolean(readEnd(text)); } catch { return false; }
 }
 
 function tell() {

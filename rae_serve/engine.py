@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from rae_serve.arrays import Latents, Pixels
 from rae_serve.batching import InFlight, MicroBatcher, Rows
 from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput, NotFound
+from rae_serve.noise import SeededRows
 from rae_serve.sessions import Device, Sessions, choose_hardware
 
 Observe = Callable[[str, int], None]  # called with the name of a graph and the rows of a batch
@@ -22,8 +22,6 @@ Run = Callable[[Rows], Rows]
 
 MAX_TEMPERATURE = 10.0
 MAX_STRENGTH = 100.0
-# A row of noise that is not generated yet. The generator then makes the rows of a whole batch at once.
-_SEEDED_ROW: Final = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature", np.float32)])
 
 
 class Engine:
@@ -253,26 +251,23 @@ class Engine:
     def _submit(self, graph: MicroBatcher, rows: Rows, deadline: float | None) -> Future[Rows]:
         return self._in_flight.track(len(rows), lambda: graph.submit(rows, deadline))
 
-    def _noise_of(self, seeded_rows: npt.NDArray[Any]) -> Latents:
-        """Generate the noise of N seeded rows, float32 [N, noise_dim], with their temperatures applied."""
-        rows = noise.rows_of_seeds(seeded_rows["seed"], seeded_rows["row"], self.manifest.noise.dim)
-        if (seeded_rows["temperature"] != 1.0).any():
-            gaussian = [i for i, role in enumerate(self.manifest.noise.roles) if role == "gaussian"]
-            rows[:, gaussian] *= seeded_rows["temperature"][:, None]
-        return rows
+    def _noise_of(self, rows: SeededRows) -> Latents:
+        return noise.of_rows(rows, self.manifest.noise.roles)
 
 
-def _seeded_rows(n: int, seed: int, offset: int, temperature: float) -> npt.NDArray[Any]:
-    """Check the arguments of `Engine.sample` and return them as n elements of type _SEEDED_ROW."""
+def _seeded_rows(n: int, seed: int, offset: int, temperature: float) -> SeededRows:
+    """Check the arguments of `Engine.sample` and return the n rows that they name."""
     arrays.integer("n", n, least=1)
+    first = arrays.integer("offset", offset)
+    arrays.integer("offset", first + n - 1)
+    rows = np.arange(first, first + n, dtype=np.uint64)
+    return noise.seeded_rows(arrays.integer("seed", seed), rows, check_temperature(temperature))
+
+
+def check_temperature(temperature: float) -> float:
+    """Return the temperature as a float. Raise InvalidInput unless it is one number from 0 to MAX_TEMPERATURE."""
     factor = arrays.numbers("temperature", temperature)
     if factor.ndim:
         raise InvalidInput("temperature", f"must be one number, not {temperature}")
     arrays.in_range("temperature", float(factor), 0, MAX_TEMPERATURE)
-    first = arrays.integer("offset", offset)
-    arrays.integer("offset", first + n - 1)
-    seeded_rows = np.empty(n, _SEEDED_ROW)
-    seeded_rows["seed"] = arrays.integer("seed", seed)
-    seeded_rows["row"] = np.arange(first, first + n, dtype=np.uint64)
-    seeded_rows["temperature"] = factor
-    return seeded_rows
+    return float(factor)

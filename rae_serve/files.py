@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedRandom
 from pathlib import Path
 from typing import Literal
 
@@ -25,22 +27,64 @@ def write(path: Path, data: bytes) -> None:
     Raises:
         RaeServeError: The file cannot be written; a file that was at `path` before is unchanged.
     """
-    with _named_errors(path):
+    with named_errors(path):
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
             target.write_bytes(data)  # renaming a draft would put a file in the place of the device
             return
+    with new_file(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BufferedRandom]:
+    """Yield a temporary file to write; at the end give it the name `path`, or delete it if the block fails.
+
+    The file is on the disk before it has its name. Several writers of one path do not disturb each other; the last
+    one wins. A process that is killed leaves a hidden file behind, which `target_of_draft` recognises.
+
+    Raises:
+        RaeServeError: The file cannot be written; a file that was at `path` before is unchanged.
+    """
+    with named_errors(path):
+        target = Path(os.path.realpath(path))
         _existing_folder(target.parent)
-        draft = target.with_name(f".{target.name}.draft")
+        draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}.draft")
         try:
-            with draft.open("wb") as file:
-                file.write(data)
+            with draft.open("x+b") as file:
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(target)
         finally:
             with suppress(OSError):
                 draft.unlink()
+
+
+def target_of_draft(name: str) -> str | None:
+    """Return the name that a temporary file of `new_file` would have got; None for any other file name."""
+    found = re.fullmatch(r"\.(.+)\.[0-9a-f]{8}\.draft", name)
+    return found and found[1]
+
+
+@contextmanager
+def named_errors(path: Path, verb: str = "written") -> Iterator[None]:
+    """Turn an OSError of this block into a RaeServeError which says that `path` cannot be written, or read."""
+    try:
+        yield
+    except OSError as error:
+        raise RaeServeError(f"{path} cannot be {verb}: {error.strerror or error}") from None
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it, unless it exists.
+
+    Raises:
+        RaeServeError: `path` is a file, or the folder cannot be made.
+    """
+    with named_errors(path):
+        _existing_folder(path)
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def printable(path: str | os.PathLike[str]) -> str:
@@ -63,7 +107,7 @@ def check_new_folder(path: Path, *, mark: str = "", used: Used = "refuse") -> No
     Raises:
         RaeServeError: `path` is in use or cannot be written.
     """
-    with _named_errors(path), _draft(_place_for_draft(path, mark, used)):
+    with named_errors(path), _draft(_place_for_draft(path, mark, used)):
         pass
 
 
@@ -84,7 +128,7 @@ def new_folder(path: Path, *, mark: str = "", used: Used = "refuse") -> Iterator
     Raises:
         RaeServeError: `path` is in use or cannot be written.
     """
-    with _named_errors(path), _draft(_place_for_draft(path, mark, used)) as draft:
+    with named_errors(path), _draft(_place_for_draft(path, mark, used)) as draft:
         yield draft
         target = Path(os.path.realpath(path))
         place = _place_for_draft(path, mark, used)  # again: another process may have used the folder meanwhile
@@ -154,12 +198,3 @@ def _exists(path: Path) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return True
-
-
-@contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of this block into a RaeServeError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise RaeServeError(f"{path} cannot be written: {error.strerror or error}") from None

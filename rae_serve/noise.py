@@ -10,7 +10,8 @@ these the same everywhere; this is why the logarithm is implemented here too. `d
 from __future__ import annotations
 
 import secrets
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ ROUNDS: Final = 10
 
 Words = npt.NDArray[np.uint64]  # one 32-bit word per element; 64 bits hold the product of two words
 Float64 = npt.NDArray[np.float64]
+SeededRows = npt.NDArray[Any]  # [N], made by `seeded_rows`
+
+_SEEDED_ROW = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature", np.float32)])
 
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
@@ -85,6 +89,33 @@ def rows_of_seeds(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32
     counter = (block, np.zeros_like(block), row & _LOW32, row >> _SHIFT32)
     words = philox4x32(counter, (seed & _LOW32, seed >> _SHIFT32))
     return inverse_normal(words.reshape(len(rows), blocks * 4)[:, :dim]).astype(np.float32)
+
+
+def seeded_rows(seed: int, rows: npt.NDArray[Any], temperature: float) -> SeededRows:
+    """Return rows of a seed whose noise is not generated yet, so that many requests can share one call of `of_rows`.
+
+    Args:
+        seed: The seed, from 0 to 2⁵³−1.
+        rows: N row numbers, each from 0 to 2⁵³−1.
+        temperature: Factor on the gaussian columns of the noise.
+    """
+    seeded = np.empty(len(rows), _SEEDED_ROW)
+    seeded["seed"], seeded["row"], seeded["temperature"] = seed, rows, temperature
+    return seeded
+
+
+def of_rows(rows: SeededRows, roles: Sequence[str]) -> npt.NDArray[np.float32]:
+    """Generate the noise of N seeded rows, float32 [N, noise_dim], with their temperatures applied.
+
+    Args:
+        rows: The rows, of any seeds.
+        roles: The role of each column, as the manifest lists them.
+    """
+    noise = rows_of_seeds(rows["seed"], rows["row"], len(roles))
+    if (rows["temperature"] != 1.0).any():
+        gaussian = [i for i, role in enumerate(roles) if role == "gaussian"]
+        noise[:, gaussian] *= rows["temperature"][:, None]
+    return noise
 
 
 def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words | int, Words | int]) -> Words:

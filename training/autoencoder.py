@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 
+from training.losses import sum_squared_error
 from training.optimizers import Update
 from training.priors.base import Prior, Report, ignore
 
@@ -50,6 +51,7 @@ class Autoencoder(nn.Module):
     Attributes:
         prior: The model's own prior; None if the system has none.
         posthoc: A prior that is fitted to the finished auto-encoder, in place of its own; None for none.
+        perceptual: Returns a perceptual distance, with its weight, of reconstructions and images; None for none.
     """
 
     # The training has diverged if a term of a loss is not below this.
@@ -64,6 +66,7 @@ class Autoencoder(nn.Module):
         # Not class attributes: those would hide a registered module.
         self.prior = None
         self.posthoc: Prior | None = None
+        self.perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
 
     @property
     def sampler(self) -> Prior:
@@ -87,6 +90,28 @@ class Autoencoder(nn.Module):
             progress: How much of the run is done, from 0 to 1, for models that have a schedule.
         """
         raise NotImplementedError
+
+    def squared_error_terms(self, reconstruction: Tensor, x: Tensor, weight: float = 1.0) -> dict[str, Tensor]:
+        """Return the squared error, summed over pixels and averaged over the batch, and the perceptual term.
+
+        Args:
+            reconstruction: The reconstructions, [B, C, H, W].
+            x: The images, [B, C, H, W].
+            weight: A factor on both.
+        """
+        squared_error = weight * sum_squared_error(reconstruction, x)
+        return {"reconstruction": squared_error, **self.perceptual_term(reconstruction, x, weight)}
+
+    def perceptual_term(self, reconstruction: Tensor, x: Tensor, weight: float | Tensor) -> dict[str, Tensor]:
+        """Return the perceptual term of a reconstruction loss; it is empty unless the recipe has one.
+
+        Args:
+            reconstruction: The reconstructions, [B, C, H, W].
+            x: The images, [B, C, H, W].
+            weight: The model's weight of the squared error summed over pixels, so that a recipe's `perceptual` means
+                the same for all models.
+        """
+        return {"perceptual": weight * self.perceptual(reconstruction, x)} if self.perceptual else {}
 
     def finish(self, batches: Iterator[Tensor]) -> None:
         """Complete the training of the auto-encoder, once, in evaluation mode."""

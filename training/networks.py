@@ -5,6 +5,7 @@ FlexAE: https://arxiv.org/abs/2006.05838. MaskAAE: https://arxiv.org/abs/1912.04
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import TypeVar
@@ -18,34 +19,38 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def conv_encoder(
-    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, normalised: bool = True
+    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, stages: int = 2, normalised: bool = True
 ) -> nn.Sequential:
     """Build FlexAE's encoder, [B, C, H, W] → [B, m]: two convolutions, then two fully connected layers.
 
     The initial weights are torch's defaults, because the paper names none.
 
     Args:
-        shape: Channels, height and width of an image. Height and width must be multiples of 4.
+        shape: Channels, height and width of an image. Height and width must be multiples of 2^stages.
         latent_dim: m, the width of the output.
-        filters: The channels of the first convolution; the second has twice as many.
+        filters: The channels of the first convolution; each further one has twice as many as the one before.
         hidden: The width of the hidden fully connected layer.
+        stages: The number of convolutions, each of which halves height and width.
         normalised: Whether batch norm follows every layer but the first and the last.
     """
-    channels, height, width = _divisible(shape)
+    (channels, _, _), small = shape, _smallest(shape, filters, stages)
+    layers: list[nn.Module] = [nn.Conv2d(channels, filters, 4, stride=2, padding=1), nn.ReLU()]
+    for width in (filters * 2**stage for stage in range(1, stages)):
+        layers += [
+            nn.Conv2d(width // 2, width, 4, stride=2, padding=1),
+            *_activation(nn.BatchNorm2d, width, normalised),
+        ]
     return nn.Sequential(
-        nn.Conv2d(channels, filters, 4, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(filters, 2 * filters, 4, stride=2, padding=1),
-        *_activation(nn.BatchNorm2d, 2 * filters, normalised),
+        *layers,
         nn.Flatten(),
-        nn.Linear(2 * filters * (height // 4) * (width // 4), hidden),
+        nn.Linear(math.prod(small), hidden),
         *_activation(nn.BatchNorm1d, hidden, normalised),
         nn.Linear(hidden, latent_dim),
     )
 
 
 def conv_decoder(
-    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, normalised: bool = True
+    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, stages: int = 2, normalised: bool = True
 ) -> nn.Sequential:
     """Build FlexAE's decoder, [B, m] → [B, C, H, W] in (0, 1).
 
@@ -53,14 +58,19 @@ def conv_decoder(
     Glorot-normal.
 
     Args:
-        shape: Channels, height and width of an image. Height and width must be multiples of 4.
+        shape: Channels, height and width of an image. Height and width must be multiples of 2^stages.
         latent_dim: m, the width of the input.
-        filters: The channels before the last convolution; the layers before have twice as many.
+        filters: The channels before the last convolution; each transposed convolution but the first halves them.
         hidden: The width of the first fully connected layer.
+        stages: The number of transposed convolutions, each of which doubles height and width.
         normalised: Whether batch norm follows every layer but the last.
     """
-    channels, height, width = _divisible(shape)
-    small = (2 * filters, height // 4, width // 4)
+    (channels, _, _), small = shape, _smallest(shape, filters, stages)
+    widths = [small[0], *(filters * 2**stage for stage in reversed(range(stages)))]
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1))
+        layers += _activation(nn.BatchNorm2d, outputs, normalised)
     return glorot(
         nn.Sequential(
             nn.Linear(latent_dim, hidden),
@@ -68,10 +78,7 @@ def conv_decoder(
             nn.Linear(hidden, math.prod(small)),
             *_activation(nn.BatchNorm1d, math.prod(small), normalised),
             nn.Unflatten(1, small),
-            nn.ConvTranspose2d(2 * filters, 2 * filters, 4, stride=2, padding=1),
-            *_activation(nn.BatchNorm2d, 2 * filters, normalised),
-            nn.ConvTranspose2d(2 * filters, filters, 4, stride=2, padding=1),
-            *_activation(nn.BatchNorm2d, filters, normalised),
+            *layers,
             nn.Conv2d(filters, channels, 3, padding=1),
             nn.Sigmoid(),
         )
@@ -153,8 +160,10 @@ def _activation(
     return [batch_norm(features, momentum=0.01, eps=1e-3), nn.ReLU()] if normalised else [nn.ReLU()]
 
 
-def _divisible(shape: ImageShape) -> ImageShape:
-    channels, height, width = shape
-    if height % 4 or width % 4:
-        raise InvalidInput("image", f"{height} × {width} pixels: height and width must be multiples of 4")
-    return channels, height, width
+def _smallest(shape: ImageShape, filters: int, stages: int) -> tuple[int, int, int]:
+    """Return the shape of the features of an image after all convolutions."""
+    _, height, width = shape
+    scale = 2**stages
+    if height % scale or width % scale:
+        raise InvalidInput("image", f"{height} × {width} pixels: height and width must be multiples of {scale}")
+    return filters * 2 ** (stages - 1), height // scale, width // scale

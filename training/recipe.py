@@ -12,7 +12,7 @@ import difflib
 import importlib
 import inspect
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple
 
@@ -20,6 +20,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -34,6 +35,8 @@ from rae_serve.preprocessing import Preprocessing
 from training import keys
 
 if TYPE_CHECKING:  # these need torch
+    from torch import Tensor
+
     from training.autoencoder import Autoencoder
     from training.networks import ImageShape
 
@@ -62,6 +65,12 @@ class Recipe(BaseModel):
         resize: Pillow's filter for resizing pictures; bicubic unless given.
         background: Grey level behind transparent parts of pictures; 255, white, unless given.
         horizontal_flip: Whether half of the images are shown mirrored: for photographs, not for letters or digits.
+        perceptual: Weight of a perceptual distance between images and reconstructions, beside a squared error that is
+            summed over pixels. Higher values make details sharper and their places less exact. 0 is as published.
+        perceptual_network: The network of that distance: cifar10, which comes with this package, or vgg16 or alexnet
+            of torchvision.
+        perceptual_weights: A file with the state of torchvision's network; unless given, torchvision loads it from
+            its cache or the internet.
         posthoc: A prior that is fitted to the latents when the auto-encoder is finished, and takes the place of the
             model's own prior: a file of training/priors/. Its own keys begin with posthoc_.
         prior_steps: Further steps of the prior alone, after the joint training, on latents computed once.
@@ -94,6 +103,9 @@ class Recipe(BaseModel):
     resize: Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] | None = None
     background: Annotated[int, Field(ge=0, le=255)] | None = None
     horizontal_flip: bool = False
+    perceptual: NonNegativeFloat = 0.0
+    perceptual_network: Literal["cifar10", "vgg16", "alexnet"] = "cifar10"
+    perceptual_weights: str | None = None
     posthoc: str | None = None
     prior_steps: NonNegativeInt = 0
     prior_batch_size: Annotated[int, Field(ge=2)] = 256
@@ -121,6 +133,8 @@ class Recipe(BaseModel):
         module = importlib.import_module(f"training.models.{self.model}")
         own = {key: value for key, value in self.parameters.items() if not key.startswith(_POSTHOC)}
         model: Autoencoder = getattr(module, keys.model_class(self.model).name)(image_shape, **own)
+        if self.perceptual:
+            model.perceptual = self._perceptual_distance()
         if self.posthoc:
             module = importlib.import_module(f"training.priors.{keys.posthoc_module(self.posthoc)}")
             prior = getattr(module, keys.posthoc_class(self.posthoc).name)
@@ -130,6 +144,13 @@ class Recipe(BaseModel):
             known = ", ".join(keys.posthoc_names())
             raise InvalidInput("posthoc", f"must be given: {self.model} has no prior of its own; there are {known}")
         return model
+
+    def _perceptual_distance(self) -> Callable[[Tensor, Tensor], Tensor]:
+        from training.perceptual import PerceptualDistance
+
+        weights = Path(self.perceptual_weights) if self.perceptual_weights else None
+        distance, weight = PerceptualDistance(self.perceptual_network, weights), self.perceptual
+        return lambda reconstruction, x: weight * distance(reconstruction, x)
 
 
 class Key(NamedTuple):

@@ -1,170 +1,168 @@
-"""Measure the throughput and latency of the service, against FastAPI, LitServe and BentoML's own batching.
+"""Measure throughput, latency and CPU time of the service and its peers, against the limit of the machine.
 
-    pip install litserve==0.2.19
-    python -m benchmarks.serving BUNDLE [--seconds 10] [--rounds 3] [--device cuda] [--only NAME]
+    pip install litserve==0.2.19 mosec==0.9.8 nvidia-pytriton==0.7.0
+    python -m benchmarks.serving BUNDLE… [--seconds 10] [--rounds 3] [--device cuda] [--only NAME]
 
-Every server answers `POST /v1/sample` with a PNG, and wrk, which must be installed, sends the requests on this
-machine. The limit is the throughput of the bare graphs: prior and decoder run by ONNX Runtime in a loop, with the
-best batch size and number of threads. Every round measures everything again, because other work on the machine
-affects all of it. Printed are medians over the rounds; ratios are of figures of the same round.
+Every server answers requests with PNG files, and wrk, which must be installed, sends the requests on this machine.
+nvidia-pytriton needs numpy 1 and a Python with a shared library, like Debian's: give it an environment of its own,
+and name the Python of that environment with --peer-python.
+
+The limit is what the bare graphs make: the most images per second of all combinations of lanes (processes with
+sessions of their own), threads per session and batch size. The best one is measured again before each server, whose
+share of the limit is of that figure, because other work on the machine affects both. Printed are medians over the
+rounds. CPU time is that of all processes of a server. "Alone" is the time of a response over the only connection.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import json
-import os
-import signal
-import socket
-import subprocess
+import math
+import shutil
 import sys
-import time
-import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from benchmarks.serving.generator import Generator
+from benchmarks.serving import limit
+from benchmarks.serving.limit import Point
+from benchmarks.serving.servers import SERVERS, Answers, at_least_one, bundle_folder, find_python, running
 
-ROOT = Path(__file__).parents[2]
-CONNECTIONS = 32
-# By server and round: the limit of the round, and the figures of each load.
-Figures = dict[str, list[tuple[tuple[float, float], dict[str, dict[str, float]]]]]
-SERVERS = {
-    "rae-serve": ["bentoml", "serve"],
-    "FastAPI": ["uvicorn", "benchmarks.serving.peer_fastapi:app", "--no-access-log", "--port", "PORT"],
-    "LitServe": ["benchmarks.serving.peer_litserve", "PORT"],
-    "BentoML batchable": ["bentoml", "serve", "benchmarks.serving.peer_bentoml:Front", "--port", "PORT"],
-}
+SIZES = (1, 16)  # images per request
+CONNECTIONS = (32, 1)
+WARM_UP_SECONDS = 2
+POINT_SHARE = 1 / 8  # of the seconds of a load: one combination of the limit
+LEAST_REQUESTS = 4  # of each connection, if a server were as fast as the limit; a slow model gets more time
 
 
-def bare_graphs(seconds: float) -> tuple[float, float]:
-    """Measure the bare graphs: the images per second of the best batch, and the milliseconds of a single image."""
-    rates, single_ms = [], []
-    on_cuda = os.environ["BENCH_DEVICE"] == "cuda"
-    for threads in (1,) if on_cuda else (1, os.cpu_count() or 1):
-        generator = Generator(threads)
-        for n in (1, 16, 32, 64, *((256, 1024) if on_cuda else ())):
-            noise = generator.noise(0, n)
-            generator.images(noise)
-            runs, began = 0, time.perf_counter()
-            while time.perf_counter() - began < seconds / 8:
-                generator.images(noise)
-                runs += 1
-            took = time.perf_counter() - began
-            rates.append(runs * n / took)
-            if n == 1:
-                single_ms.append(took / runs * 1e3)
-    return max(rates), min(single_ms)
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """All figures of one server in one round."""
+
+    limit: float
+    """Images per second of the best combination of the round, measured again just before."""
+    loads: dict[tuple[int, int], Answers]
+    """By images per request and connections."""
+
+    def share(self, n: int) -> float:
+        """Return the images per second as a share of the limit."""
+        return self.loads[n, CONNECTIONS[0]].per_s * n / self.limit
 
 
-def measure(name: str, bundle: Path, seconds: float) -> dict[str, dict[str, float]]:
-    """Start a server, and return wrk's figures of each load.
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """All figures of one round of a bundle."""
 
-    Args:
-        name: A key of SERVERS.
-        bundle: The folder of the bundle that it serves.
-        seconds: How long to measure each load.
+    points: list[Point]
+    servers: dict[str, Served]
 
-    Returns:
-        The figures for many connections with n = 1 and n = 16, and for one connection with n = 1 ("alone").
-    """
-    port = _free_port()
-    command = [sys.executable, "-m", *(str(port) if word == "PORT" else word for word in SERVERS[name])]
-    environment = os.environ | {
-        "BENCH_BUNDLE": str(bundle),
-        "RAE_SERVE_BUNDLES": str(bundle),
-        "RAE_SERVE_DEVICE": os.environ["BENCH_DEVICE"],
-        "RAE_SERVE_PORT": str(port),
-        "BENTOML_DO_NOT_TRACK": "True",
-    }
-    quiet = subprocess.DEVNULL
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=quiet, stderr=quiet, start_new_session=True)
-    try:
-        _wait_for(port)
-        _wrk(port, 1, CONNECTIONS, 2)  # warm-up
-        return {
-            "n=1": _wrk(port, 1, CONNECTIONS, seconds),
-            "n=16": _wrk(port, 16, CONNECTIONS, seconds),
-            "alone": _wrk(port, 1, 1, seconds),
-        }
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        try:
-            server.wait(30)
-        except subprocess.TimeoutExpired:  # BentoML's own batching may hang after dropped requests
-            os.killpg(server.pid, signal.SIGKILL)
-            server.wait()
+    @property
+    def best(self) -> Point:
+        """The combination with the most images per second."""
+        return max(self.points, key=lambda point: point.images_per_s)
+
+    def alone_ms(self, n: int) -> float:
+        """Return the time of one bare batch with nothing beside it, with the best number of threads."""
+        return min(point.median_ms for point in self.points if point.lanes == 1 and point.batch == n)
 
 
 def main() -> None:
-    """Measure, and print a table."""
+    """Measure, and print a table for each bundle."""
+    arguments, pythons = _arguments()
+    for bundle in arguments.bundles:
+        rounds = []
+        for _ in range(arguments.rounds):
+            points = limit.measure(bundle, arguments.device, arguments.seconds * POINT_SHARE)
+            _log(bundle, "limit", [dataclasses.asdict(point) for point in points])
+            measured = Round(points, {})
+            rounds.append(measured)
+            for name, python in pythons.items():
+                rate = limit.measure_again(bundle, arguments.device, measured.best, arguments.seconds / 2)
+                loads = {}
+                with running(name, bundle, arguments.device, python) as server:
+                    server.load(SIZES[0], CONNECTIONS[0], WARM_UP_SECONDS)
+                    for n, connections in itertools.product(SIZES, CONNECTIONS):
+                        seconds = max(arguments.seconds, math.ceil(LEAST_REQUESTS * n * connections / rate))
+                        loads[n, connections] = server.load(n, connections, seconds)
+                measured.servers[name] = Served(rate, loads)
+                _log(bundle, name, {f"{n}x{c}": dataclasses.asdict(load) for (n, c), load in loads.items()})
+        print(_table(bundle.name, rounds), flush=True)
+
+
+def _arguments() -> tuple[argparse.Namespace, dict[str, str]]:
+    """Read the command line. Return it, and the Python interpreter of each server to measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bundle", type=Path, help="the folder of the bundle to serve")
-    parser.add_argument("--seconds", type=float, default=10, help="the time of each measurement")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of all measurements; the medians count")
+    parser.add_argument(
+        "bundles", type=bundle_folder, nargs="+", metavar="BUNDLE", help="the folder of a bundle to serve"
+    )
+    parser.add_argument("--seconds", type=at_least_one, default=10, help="the time of each load")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=3, help="rounds of all measurements; the medians count"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where all graphs run")
     parser.add_argument("--only", choices=SERVERS, action="append", help="measure this server; may be repeated")
+    parser.add_argument(
+        "--peer-python", default=[], action="append", help="runs the peers that this Python lacks; may be repeated"
+    )
     arguments = parser.parse_args()
-    bundle = arguments.bundle.resolve()
-    os.environ |= {"BENCH_BUNDLE": str(bundle), "BENCH_DEVICE": arguments.device}
-    limits: list[tuple[float, float]] = []
-    figures: Figures = {name: [] for name in arguments.only or SERVERS}
-    for _ in range(arguments.rounds):
-        for name, rounds in figures.items():
-            limits.append(bare_graphs(arguments.seconds))
-            rounds.append((limits[-1], measure(name, bundle, arguments.seconds)))
-            print(json.dumps({"limit": limits[-1][0], "single_ms": limits[-1][1], name: rounds[-1][1]}), flush=True)
-    _print(limits, figures)
+    for python in arguments.peer_python:
+        if shutil.which(python) is None:
+            parser.error(f"--peer-python {python}: there is no such program")
+    if shutil.which("wrk") is None:
+        parser.error("wrk is not installed; it sends the requests")
+    pythons = {}
+    for name in arguments.only or SERVERS:
+        package = SERVERS[name].package
+        python = find_python(package, [sys.executable, *arguments.peer_python])
+        if python is None:
+            parser.error(
+                f"no Python has {package} for {name}: install it, name a Python that has it with --peer-python, "
+                "or name the other servers with --only"
+            )
+        pythons[name] = python
+    return arguments, pythons
 
 
-def _print(limits: list[tuple[float, float]], figures: Figures) -> None:
-    print(f"\nlimit {median(rate for rate, _ in limits):.0f} images/s; alone {median(ms for _, ms in limits):.2f} ms")
-    print(
-        "| | n=1, requests/s | of the limit | n=16, requests/s | of the limit | p50 alone, ms above bare | errors |"
-    )
-    print("|---|---|---|---|---|---|---|")
-    for name, rounds in figures.items():
-        cells = []
-        for load, n in (("n=1", 1), ("n=16", 16)):
-            cells.append(f"{median(f[load]['requests_per_s'] for _, f in rounds):.1f}")
-            cells.append(f"{median(f[load]['requests_per_s'] * n / rate for (rate, _), f in rounds):.2f}")
-        above = median(f["alone"]["p50_ms"] - ms for (_, ms), f in rounds)
-        errors = sum(f[load]["errors"] for _, f in rounds for load in f)
-        print(f"| {name} | {' | '.join(cells)} | {above:.2f} | {errors:.0f} |")
+def _log(bundle: Path, name: str, figures: object) -> None:
+    print(json.dumps({"bundle": bundle.name, name: figures}), file=sys.stderr, flush=True)
 
 
-def _wrk(port: int, n: int, connections: int, seconds: float) -> dict[str, float]:
-    script = str(Path(__file__).with_name("sample.lua"))
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:.0f}s", "--timeout", "30s", "-s", script]
-    ran = subprocess.run(
-        [*command, f"http://127.0.0.1:{port}/v1/sample"],
-        env=os.environ | {"BENCH_N": str(n)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    line = next(line for line in ran.stdout.splitlines() if line.startswith("RESULT "))
-    result: dict[str, float] = json.loads(line.removeprefix("RESULT "))
-    return result
+def _table(bundle: str, rounds: list[Round]) -> str:
+    """Return the Markdown table of a bundle."""
+    heads = [""]
+    for n in SIZES:
+        heads += [f"n = {n}: requests/s", "of the limit", "CPU µs"]
+    heads += [*(f"alone, n = {n}: p50 ms" for n in SIZES), "errors"]
+    lines = [_row(heads), "|---" * len(heads) + "|"]
+    bare = ["bare graphs"]
+    for n in SIZES:
+        rate = median(r.best.images_per_s for r in rounds) / n
+        cpu_us = median(r.best.cpu_us for r in rounds) * n
+        bare += [_short(rate), "100%", _short(cpu_us)]
+    bare += [f"{median(r.alone_ms(n) for r in rounds):.2f}" for n in SIZES]
+    lines.append(_row([*bare, ""]))
+    for name in rounds[0].servers:
+        cells = [name]
+        for n in SIZES:
+            loads = [r.servers[name].loads[n, CONNECTIONS[0]] for r in rounds]
+            cells.append(_short(median(load.per_s for load in loads)))
+            cells.append(f"{median(r.servers[name].share(n) for r in rounds):.1%}")
+            cells.append(_short(median(load.cpu_us for load in loads)))
+        cells += [f"{median(r.servers[name].loads[n, 1].p50_ms for r in rounds):.2f}" for n in SIZES]
+        cells.append(str(sum(load.errors for r in rounds for load in r.servers[name].loads.values())))
+        lines.append(_row(cells))
+    best = ", ".join(f"{point.lanes} × {point.threads} × {point.batch}" for point in (r.best for r in rounds))
+    return f"\n{bundle}: {CONNECTIONS[0]} connections; best lanes × threads × batch {best}\n\n" + "\n".join(lines)
 
 
-def _wait_for(port: int) -> None:
-    body = json.dumps({"n": 1, "seed": 1}).encode()
-    headers = {"Content-Type": "application/json"}
-    for _ in range(300):
-        try:
-            urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:{port}/v1/sample", body, headers))
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise SystemExit(f"the server at port {port} does not answer")
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _short(figure: float) -> str:
+    return f"{figure:,.1f}" if figure < 100 else f"{figure:,.0f}"
 
 
 if __name__ == "__main__":

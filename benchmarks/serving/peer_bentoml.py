@@ -25,7 +25,7 @@ class Request(BaseModel):
 @bentoml.service(logging={"access": {"enabled": False}}, metrics={"enabled": False})
 class Back:
     def __init__(self) -> None:
-        self.generator = Generator()
+        self.generator = Generator.from_environment()
 
     @bentoml.api(batchable=True, max_batch_size=64, max_latency_ms=1000)
     def generate(self, noise: np.ndarray) -> np.ndarray:  # BentoML reads these two types
@@ -38,7 +38,7 @@ class Front:
     back = bentoml.depends(Back)
 
     def __init__(self) -> None:
-        self.dim = Generator().noise_dim
+        self.dim = Generator.from_environment().noise_dim
 
     @app.post("/v1/sample")
     async def sample(self, request: Request) -> Response:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from benchmarks.serving.generator import Generator, png
 
 app = FastAPI()
-generator = Generator()
+generator = Generator.from_environment()
 
 
 class Request(BaseModel):

@@ -14,7 +14,7 @@ from benchmarks.serving.generator import Generator, png
 
 class Sampler(litserve.LitAPI):
     def setup(self, device):
-        self.generator = Generator()
+        self.generator = Generator.from_environment()
 
     def decode_request(self, request):
         return self.generator.noise(request["seed"], request["n"])

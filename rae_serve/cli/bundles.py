@@ -19,6 +19,8 @@ from rae_serve.cli.common import (
     INTEGER,
     NUMBER,
     OUTPUT,
+    SEED,
+    TEMPERATURE,
     BundleArgument,
     DeviceOption,
     console,
@@ -35,8 +37,6 @@ _MAX_FILES = 1_000_000
 _MAX_IN_ONE_FILE = 100_000
 _CHUNK = 1024  # images that are in memory at once, for a folder
 
-_SEED = "Seed of the noise. Each row of a seed is always the same image."
-_TEMPERATURE = "Factor on the noise, from 0 to 10. Lower values give more typical images."
 _DATA = "Folder with one subfolder per class, folder of pictures (with --labels), or name of a data set."
 _LABELS = "Table of attributes: CSV of file names and 0/1 columns, or CelebA's list."
 _METHOD = "difference: of the class means. linear: normal of a linear classifier."
@@ -95,9 +95,9 @@ def sample(
         Path, typer.Option(**OUTPUT, help="FILE.png (several images become a grid), FILE.npz, or a folder.")
     ],
     n: Annotated[int, typer.Option("-n", "--n", **INTEGER, help="How many images to generate.")] = 1,
-    seed: Annotated[int | None, typer.Option(**INTEGER, help=_SEED, show_default="random")] = None,
+    seed: Annotated[int | None, typer.Option(**INTEGER, help=SEED, show_default="random")] = None,
     offset: Annotated[int, typer.Option(**INTEGER, help="First row of the seed.")] = 0,
-    temperature: Annotated[float, typer.Option(**NUMBER, help=_TEMPERATURE)] = 1.0,
+    temperature: Annotated[float, typer.Option(**NUMBER, help=TEMPERATURE)] = 1.0,
     device: DeviceOption = "auto",
 ) -> None:
     """Generate images."""

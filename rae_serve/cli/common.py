@@ -41,6 +41,9 @@ def output(text: str) -> Path:
 # Options that hold numbers. Typer's own parsers do not print the wrong value as this project does.
 INTEGER: dict[str, Any] = {"parser": _parser(int, "an integer"), "metavar": "N"}
 NUMBER: dict[str, Any] = {"parser": _parser(float, "a number"), "metavar": "X"}
+# Help of options that several commands have.
+SEED: Final = "Seed of the noise. Each row of a seed is always the same image."
+TEMPERATURE: Final = "Factor on the noise, from 0 to 10. Lower values give more typical images."
 # Options that name the file or folder to write.
 OUTPUT: dict[str, Any] = {"parser": output, "metavar": "PATH"}
 # The suffixes that make a name the name of a file. Any other name, such as v1.5, may be that of a folder.

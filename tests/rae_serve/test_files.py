@@ -61,6 +61,30 @@ def test_a_block_that_fails_leaves_nothing(tmp_path, place):
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
+def test_writers_of_one_file_do_not_disturb_each_other(tmp_path):
+    with files.new_file(tmp_path / "x") as first, files.new_file(tmp_path / "x") as second:
+        first.write(b"first")
+        second.write(b"second")
+        assert [files.target_of_draft(name) for name in os.listdir(tmp_path)] == ["x", "x"]
+    assert (tmp_path / "x").read_bytes() == b"first"  # the file that is finished last
+    assert contents(tmp_path) == {"x"}
+    assert [files.target_of_draft(name) for name in ("x", ".draft-0123abcd", ".x.draft")] == [None] * 3
+
+
+def test_a_file_whose_block_fails_is_as_it_was(tmp_path):
+    (tmp_path / "x").write_text("old")
+
+    def work() -> None:
+        with files.new_file(tmp_path / "x") as file:
+            file.write(b"a part")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        work()
+    assert (tmp_path / "x").read_text() == "old"
+    assert contents(tmp_path) == {"x"}
+
+
 @pytest.mark.parametrize(
     ("place", "problem"),
     [

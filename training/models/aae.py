@@ -30,7 +30,9 @@ class AAE(Autoencoder):
         latent_dim: Dimensions m of the latent space.
         network: Encoder and decoder: "mlp" as published for MNIST, or "conv" as FlexAE's, with no batch norm in the
             decoder. The authors' networks for other data are unknown.
-        filters: Channels of the first convolution of "conv"; the second has twice as many.
+        filters: Channels of the first convolution of "conv"; each further one has twice as many as the one before.
+        stages: Convolutions of "conv" in the encoder, and as many in the decoder; each halves or doubles the sides.
+            2 is as published.
         hidden: Width of the hidden layers of encoder and decoder.
         layers: Number of the hidden layers of "mlp".
         critic_hidden: Width of the critic's hidden layers.
@@ -57,6 +59,7 @@ class AAE(Autoencoder):
         latent_dim: PositiveInt = PUBLISHED_DIM,
         network: Literal["mlp", "conv"] = "mlp",
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         layers: PositiveInt = 4,
         critic_hidden: PositiveInt = 1024,
@@ -75,9 +78,9 @@ class AAE(Autoencoder):
             self.encoder = mlp_encoder(image_shape, latent_dim, hidden, layers)
             self.decoder = mlp_decoder(image_shape, latent_dim, hidden, layers)
         else:
-            self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
+            self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden, stages=stages)
             # Batch norm would undo a factor that all α share, and then nothing would keep a mask open.
-            self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, normalised=False)
+            self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages, normalised=False)
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
         self.prior = StandardNormal(latent_dim)
         self.critic_steps = critic_steps
@@ -121,7 +124,10 @@ class AAE(Autoencoder):
 
     def autoencoder_terms(self, x: Tensor, latents: Tensor) -> dict[str, Tensor]:
         """Return what encoder and decoder minimise together, for images and their latents."""
-        return {"reconstruction": binary_cross_entropy(self.decode(latents), x)}
+        reconstruction = self.decode(latents)
+        # The cross-entropy is a mean over pixels, and counts as half of a squared error.
+        perceptual = self.perceptual_term(reconstruction, x, 0.5 / x[0].numel())
+        return {"reconstruction": binary_cross_entropy(reconstruction, x), **perceptual}
 
     def critic_input(self, latents: Tensor) -> Tensor:
         """Return what the critic sees of latents [B, m]."""

@@ -10,7 +10,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from training.autoencoder import Autoencoder
-from training.losses import sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
 from training.priors.generator import BETAS, Generator
@@ -32,7 +31,9 @@ class FlexAE(Autoencoder):
     Args:
         latent_dim: Dimensions m of the latent space.
         noise_dim: Dimensions m' of the prior's noise, at least latent_dim; the same as latent_dim unless given.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         prior_hidden: Width of G's hidden layers.
         prior_layers: Number of G's hidden layers. With too few, G cannot match the latents; with too many, it
@@ -64,6 +65,7 @@ class FlexAE(Autoencoder):
         latent_dim: PositiveInt = 32,
         noise_dim: PositiveInt | None = None,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         prior_hidden: PositiveInt = 1024,
         prior_layers: PositiveInt = 4,
@@ -83,8 +85,8 @@ class FlexAE(Autoencoder):
         prior_whitened: bool = False,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden, stages=stages)
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages)
         generator = Generator(
             latent_dim,
             noise_dim=noise_dim,
@@ -137,7 +139,7 @@ class FlexAE(Autoencoder):
         yield from self._match(x, noise)
 
     def _reconstruct(self, x: Tensor) -> Update:
-        return "autoencoder", {"reconstruction": sum_squared_error(self.decode(self.encode(x)), x)}
+        return "autoencoder", self.squared_error_terms(self.decode(self.encode(x)), x)
 
     def _match(self, x: Tensor, noise: Tensor) -> Iterator[Update]:
         """Update G and E to shorten the distance, on the images and the noise of the last critic update."""

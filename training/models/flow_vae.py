@@ -39,14 +39,15 @@ class FlowVAE(VAE):
         *,
         latent_dim: PositiveInt = 32,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         flow_layers: Annotated[int, Field(ge=2)] = 4,
         flow_hidden: PositiveInt = 128,
         context_dim: PositiveInt = 32,
         **vae: Any,
     ) -> None:
-        super().__init__(image_shape, latent_dim=latent_dim, filters=filters, hidden=hidden, **vae)
-        self.encoder = conv_encoder(image_shape, 2 * latent_dim + context_dim, filters, hidden)
+        super().__init__(image_shape, latent_dim=latent_dim, filters=filters, stages=stages, hidden=hidden, **vae)
+        self.encoder = conv_encoder(image_shape, 2 * latent_dim + context_dim, filters, hidden, stages=stages)
         self.couplings = Couplings(latent_dim, flow_layers, flow_hidden, context_dim)
         self.widths = (2 * latent_dim, context_dim)
 

@@ -12,7 +12,6 @@ from torch.autograd import forward_ad
 from torch.nn.functional import normalize
 
 from training.autoencoder import Autoencoder
-from training.losses import sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
@@ -36,7 +35,9 @@ class InjFlow(Autoencoder):
         latent_dim: Dimensions m of the latent space.
         reconstruction_weight: w, the weight of the squared error, summed over pixels. Below 100 the decoder may
             collapse. Higher values make reconstructions sharper and generated images worse.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """
@@ -48,12 +49,13 @@ class InjFlow(Autoencoder):
         latent_dim: PositiveInt = 16,
         reconstruction_weight: PositiveFloat = 100.0,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, normalised=False)
+        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden, stages=stages)
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages, normalised=False)
         self.prior = StandardNormal(latent_dim)
         self.reconstruction_weight = reconstruction_weight
         self.lr = lr
@@ -69,7 +71,7 @@ class InjFlow(Autoencoder):
         yield (
             "autoencoder",
             {
-                "reconstruction": self.reconstruction_weight * sum_squared_error(reconstruction, x),
+                **self.squared_error_terms(reconstruction, x, self.reconstruction_weight),
                 "latent": 0.5 * latents.square().sum(dim=1).mean(),
                 "volume": volume,
             },

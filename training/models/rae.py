@@ -38,7 +38,9 @@ class RAE(Autoencoder):
             the share. Such a step takes several times as long as another one. The published share is 1.
         spectral_norm: Whether each layer's weights are divided by their largest singular value
             (https://arxiv.org/abs/1802.05957), in encoder and decoder: RAE-SN.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """
@@ -54,17 +56,20 @@ class RAE(Autoencoder):
         gradient_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
         spectral_norm: bool = False,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 5e-4,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden, stages=stages)
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages)
         if spectral_norm:
             for layer in [*self.encoder, *self.decoder]:
                 if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
                     parametrizations.spectral_norm(layer)
-        self.without_spectral_norm = partial(RAE, image_shape, latent_dim=latent_dim, filters=filters, hidden=hidden)
+        self.without_spectral_norm = partial(
+            RAE, image_shape, latent_dim=latent_dim, filters=filters, stages=stages, hidden=hidden
+        )
         self.latent_penalty = latent_penalty
         self.weight_penalty = weight_penalty
         self.gradient_penalty = gradient_penalty
@@ -79,6 +84,7 @@ class RAE(Autoencoder):
         latents = self.encode(x)
         reconstruction = self.decode(latents)
         terms = {"reconstruction": mse_loss(reconstruction, x)}
+        terms |= self.perceptual_term(reconstruction, x, weight=1.0 / x[0].numel())
         if self.latent_penalty:
             terms["latent"] = self.latent_penalty * latents.square().mean()
         if self.weight_penalty:

@@ -42,7 +42,9 @@ class VAE(Autoencoder):
             reconstructions blurrier.
         warmup: First fraction of the training, over which the weight of the KL term rises from beta / 100 to beta; 0
             for none.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate.
     """
@@ -59,12 +61,15 @@ class VAE(Autoencoder):
         beta: NonNegativeFloat = 1.0,
         warmup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, 2 * latent_dim, filters, hidden, normalised=self.normalised)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+        self.encoder = conv_encoder(
+            image_shape, 2 * latent_dim, filters, hidden, stages=stages, normalised=self.normalised
+        )
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages)
         self.prior = StandardNormal(latent_dim)
         self.likelihood = likelihood
         self.beta = beta
@@ -84,10 +89,12 @@ class VAE(Autoencoder):
         rows = self.rows(x)
         latents = self.latents(rows)
         weight = self.beta * min(1.0, max(0.01, progress / self.warmup)) if self.warmup else self.beta
+        reconstruction = self.decode(latents)
         yield (
             "autoencoder",
             {
-                "reconstruction": self._negative_log_likelihood(self.decode(latents), x),
+                "reconstruction": self._negative_log_likelihood(reconstruction, x),
+                **self.perceptual_term(reconstruction, x, self._squared_error_weight()),
                 "kl": weight * self.divergence(rows, latents),
                 **self.further_terms(rows, latents),
             },
@@ -130,6 +137,10 @@ class VAE(Autoencoder):
     def diagnostics(self) -> dict[str, float]:
         """Return γ if it is learned: the standard deviation of a pixel, on the scale of [0, 1]."""
         return {"gamma": self.log_gamma.exp().item()} if self.likelihood == "learned-variance" else {}
+
+    def _squared_error_weight(self) -> float | Tensor:
+        """Return the weight of the summed squared error in −ln p(x|z); a cross-entropy counts as one of 1/2."""
+        return 0.5 * torch.exp(-2.0 * self.log_gamma.detach()) if self.likelihood == "learned-variance" else 0.5
 
     def _negative_log_likelihood(self, reconstruction: Tensor, x: Tensor) -> Tensor:
         match self.likelihood:

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from training.autoencoder import Autoencoder
-from training.losses import sum_squared_error
 from training.networks import ImageShape, conv_decoder, conv_encoder, mlp
 from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
@@ -33,7 +32,9 @@ class WAEGAN(Autoencoder):
             images of faces are in [-1, 1], so their weight of 0.05 is 0.2 here.
         adversarial_weight: λ, the weight of the adversarial losses, the critic's as well. Higher values bring the
             latents closer to the prior and make reconstructions blurrier.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         critic_hidden: Width of the critic's hidden layers.
         critic_layers: Number of the critic's hidden layers.
@@ -51,6 +52,7 @@ class WAEGAN(Autoencoder):
         reconstruction_weight: PositiveFloat = 0.05,
         adversarial_weight: PositiveFloat = 10.0,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         critic_hidden: PositiveInt = 512,
         critic_layers: PositiveInt = 4,
@@ -58,8 +60,8 @@ class WAEGAN(Autoencoder):
         critic_lr: PositiveFloat = 5e-4,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden, stages=stages)
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages)
         self.critic = mlp(latent_dim, 1, critic_hidden, critic_layers)
         self.prior = StandardNormal(latent_dim)
         self.reconstruction_weight = reconstruction_weight
@@ -81,7 +83,7 @@ class WAEGAN(Autoencoder):
         yield (
             "autoencoder",
             {
-                "reconstruction": self.reconstruction_weight * sum_squared_error(self.decode(latents), x),
+                **self.squared_error_terms(self.decode(latents), x, self.reconstruction_weight),
                 "adversarial": self.adversarial_weight * softplus(-self.critic(latents)).mean(),
             },
         )

@@ -10,7 +10,7 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor
 
 from training.autoencoder import Autoencoder
-from training.losses import inverse_multiquadric_kernel, mmd, sum_squared_error
+from training.losses import inverse_multiquadric_kernel, mmd
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
 from training.priors.standard_normal import StandardNormal
@@ -31,7 +31,9 @@ class WAEMMD(Autoencoder):
             images of faces are in [-1, 1], so their weight of 0.05 is 0.2 here.
         mmd_weight: λ, the weight of the MMD. Higher values bring the latents closer to the prior and make
             reconstructions blurrier. The authors use 10 for MNIST and 100 for faces.
-        filters: Channels of the first convolution; the second has twice as many.
+        filters: Channels of the first convolution; each further one has twice as many as the one before.
+        stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
+            published.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """
@@ -46,12 +48,13 @@ class WAEMMD(Autoencoder):
         reconstruction_weight: PositiveFloat = 0.05,
         mmd_weight: NonNegativeFloat = 10.0,
         filters: PositiveInt = 64,
+        stages: PositiveInt = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:
         super().__init__()
-        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden)
-        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden)
+        self.encoder = conv_encoder(image_shape, latent_dim, filters, hidden, stages=stages)
+        self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages)
         self.prior = StandardNormal(latent_dim)
         self.kernel = partial(inverse_multiquadric_kernel, latent_dim=latent_dim)
         self.reconstruction_weight = reconstruction_weight
@@ -68,7 +71,7 @@ class WAEMMD(Autoencoder):
         yield (
             "autoencoder",
             {
-                "reconstruction": self.reconstruction_weight * sum_squared_error(self.decode(latents), x),
+                **self.squared_error_terms(self.decode(latents), x, self.reconstruction_weight),
                 "mmd": self.mmd_weight * mmd(latents, noise, self.kernel),
             },
         )

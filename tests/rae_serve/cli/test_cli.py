@@ -280,7 +280,7 @@ def test_help_lists_the_commands_from_training_to_use(command):
     listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
     in_order = (
         "train fit recipes export evaluate compare study serve inspect verify sample "
-        "attributes encode decode reconstruct interpolate edit"
+        "attributes generate encode decode reconstruct interpolate edit"
     )
     assert listed == in_order.split()
     for name in listed:

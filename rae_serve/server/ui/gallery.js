@@ -81,7 +81,7 @@ function sheet(model, life) {
       while (tiles.children.length > count) tiles.lastChild.remove();
       while (tiles.children.length < count) tiles.append(tile());
       const name = (i) => `Seed ${seed}, row ${from + i}`;
-      [...tiles.children].forEach((one, i) => { if (one.disabled) one.firstChild.alt = name(i); });
+      [...tiles.children].forEach((one, i) => { if (one.disabled) one.title = one.firstChild.alt = name(i); });
       const body = { model: model.name, n: count, seed, offset: from, temperature };
       const show = async (signal) => {
         const { images } = await postJson("/v1/sample", body, signal);

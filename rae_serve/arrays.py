@@ -107,6 +107,11 @@ def finite_rows(field: str, rows: npt.ArrayLike | list[npt.ArrayLike], dim: int)
     return array
 
 
+def decimals(rows: Latents) -> list[list[float]]:
+    """Return rows [N, D] as the shortest decimals that give the same float32 again."""
+    return [[float(np.format_float_positional(x, trim="0")) for x in row] for row in rows]
+
+
 def shape_text(shape: Sequence[int]) -> str:
     """Return the shape of N rows as text: (28, 28, 1) gives "[N, 28, 28, 1]"."""
     return f"[N, {', '.join(map(str, shape))}]"

@@ -1,12 +1,13 @@
 """Bundles: a trained model as a folder of ONNX graphs with a manifest that describes them.
 
-Training writes bundles; serving and embedding read them. `docs/bundle.md` specifies version 1 for programs in other
+Training writes bundles; serving and embedding read them. `docs/bundle.md` specifies them for programs in other
 languages.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,8 @@ from rae_serve.manifest import MANIFEST, File, Manifest, model_digest, read_mani
 
 CARD: Final = "README.md"  # for people only: readers ignore it, and the manifest holds no hash of it
 GOLDEN: Final = "golden.npz"
+VECTORS: Final = "golden.json"
+GENERATOR: Final = "generator"
 GRAPHS: Final = ("prior", "decoder", "encoder")
 
 
@@ -65,9 +68,28 @@ class Bundle:
             raise BundleError(f"{folder / MANIFEST}: the model digest does not match the graphs")
         return cls(folder, manifest, contents)
 
+    @property
+    def contents(self) -> Mapping[str, bytes]:
+        """The bytes of every file that the manifest lists, by name."""
+        return self._contents
+
     def graph(self, name: str) -> bytes:
         """Return the ONNX file of `prior`, `decoder` or `encoder`."""
         return self._contents[f"{name}.onnx"]
+
+    def vectors(self) -> dict[str, Any] | None:
+        """Return the golden vectors, or None if the bundle has none. `rae_serve/golden.py` makes and checks them.
+
+        Raises:
+            BundleError: The file is no JSON document.
+        """
+        if VECTORS not in self._contents:
+            return None
+        try:
+            document: dict[str, Any] = json.loads(self._contents[VECTORS])
+        except ValueError as error:
+            raise BundleError(f"{self.path / VECTORS} cannot be read: {error}") from None
+        return document
 
     def golden(self) -> dict[str, npt.NDArray[Any]]:
         """Return the golden arrays, all computed by torch.
@@ -85,7 +107,7 @@ def describe(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Manifes
         facts: Every field of the manifest except `files` and `digest`.
         contents: The bytes of every file, by name.
     """
-    listed = {name: File(bytes=len(data), sha256=sha256(data)) for name, data in contents.items()}
+    listed = _listed(contents)
     digest = model_digest({name: file.sha256 for name, file in listed.items()})
     return Manifest(**facts, files=listed, digest=digest)
 
@@ -113,15 +135,38 @@ def write(
     return Bundle.load(path)
 
 
-def annotate(bundle: Bundle, **facts: Any) -> Bundle:
-    """Replace fields of a bundle's manifest that do not depend on its files: `quality`, `attributes`, `licence`.
+def annotate(bundle: Bundle, *, added: Mapping[str, bytes] | None = None, **facts: Any) -> Bundle:
+    """Replace fields of a bundle's manifest that do not depend on its files, and add files.
 
-    The graphs and the digest stay the same. Another process reads either the old manifest or the new one.
+    The files that are there and the digest stay the same. Another process reads either the old manifest or the new.
+
+    Args:
+        bundle: The bundle.
+        added: Files that the manifest does not list yet, by name.
+        facts: Fields of the manifest such as `quality`, `attributes` and `licence`.
+
+    Raises:
+        RaeServeError: The folder cannot be written. The bundle is then as it was before.
     """
-    manifest = Manifest.model_validate(bundle.manifest.model_dump() | facts)
-    files.write(bundle.path / CARD, model_card(manifest, bundle.name).encode())
-    files.write(bundle.path / MANIFEST, to_json(manifest).encode())
+    added = added or {}
+    manifest = Manifest.model_validate(
+        bundle.manifest.model_dump() | facts | {"files": bundle.manifest.files | _listed(added)}
+    )
+    before = {name for name in added if (bundle.path / name).exists()}
+    try:
+        for name, data in added.items():
+            files.write(bundle.path / name, data)
+        files.write(bundle.path / CARD, model_card(manifest, bundle.name).encode())
+        files.write(bundle.path / MANIFEST, to_json(manifest).encode())
+    except BaseException:
+        for name in added.keys() - before:
+            (bundle.path / name).unlink(missing_ok=True)
+        raise
     return Bundle.load(bundle.path)
+
+
+def _listed(contents: Mapping[str, bytes]) -> dict[str, File]:
+    return {name: File(bytes=len(data), sha256=sha256(data)) for name, data in contents.items()}
 
 
 def _read_checked(folder: Path, name: str, file: File) -> bytes:

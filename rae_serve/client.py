@@ -79,6 +79,10 @@ class _Api(ABC, Generic[Array]):
         """
         return self._post("sample", n=n, seed=seed, offset=offset, temperature=temperature)
 
+    def prepare(self, pictures: Sequence[Picture]) -> Array:
+        """Return the images that the model encodes for pictures of any size, uint8 [N, H, W, C]."""
+        return self._post("prepare", images=[_base64_file(picture) for picture in pictures])
+
     def encode(self, pictures: Sequence[Picture]) -> Array:
         """Encode pictures of any size to latents, float32 [N, latent_dim]."""
         return self._post("encode", images=[_base64_file(picture) for picture in pictures])

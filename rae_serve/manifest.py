@@ -13,10 +13,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError,
 from rae_serve.errors import BundleError
 from rae_serve.preprocessing import Preprocessing
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 MANIFEST: Final = "manifest.json"
+# Rounding of float32 in four layers of 1,024 units stays below a tenth of this.
+LATENT_TOLERANCE: Final = 1e-4
+_NO_CHECKSUM: Final = "0" * 64  # stands for the checksum while the checksum is computed
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Precision = Literal["float32", "float16-weights"]
 
 
 def _is_none(value: object) -> bool:
@@ -24,9 +28,9 @@ def _is_none(value: object) -> bool:
 
 
 class Section(BaseModel):
-    """Base class of the parts of a manifest: immutable, and unknown fields are refused."""
+    """Base class of the parts of a manifest: immutable, with unknown fields kept but without effect."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Model(Section):
@@ -117,10 +121,17 @@ class Figure(Section):
     protocol: str
 
 
+class Tolerance(Section):
+    """The largest differences that are allowed, from the golden arrays and between execution providers."""
+
+    latents: float = Field(description="|Δ| / (1 + |value|) of an entry of a latent.")
+    grey_levels: int = Field(description="Difference of a pixel, in grey levels of 255.")
+
+
 class Parity(Section):
     """The largest differences between the graphs and the torch modules that they were exported from.
 
-    They are measured on the golden rows, over several batch sizes.
+    They are measured on the golden rows, over several batch sizes. They contain what a lower precision costs.
     """
 
     batch_sizes: list[PositiveInt]
@@ -142,9 +153,12 @@ class File(Section):
 
 
 class Manifest(Section):
-    """The content of `manifest.json`, schema version 1."""
+    """The content of `manifest.json`, schema version 2.
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    Within a version, fields are only added. A reader ignores fields that it does not know.
+    """
+
+    schema_version: Literal[2] = SCHEMA_VERSION
     created_by: str
     licence: str
     model: Model
@@ -154,12 +168,13 @@ class Manifest(Section):
     attributes: dict[str, Attribute] = {}
     training: Training
     quality: dict[str, Figure] = {}
-    precision: Literal["float32"] = "float32"
+    precision: dict[str, Precision] = Field(
+        description="Precision of each graph, by its name without .onnx. float16-weights: the graph holds weights in "
+        "float16 and computes in float32."
+    )
     opset: int
     ir_version: int
-    tolerance_grey_levels: int = Field(
-        1, description="Largest allowed difference of a pixel between execution providers, in grey levels."
-    )
+    tolerance: Tolerance
     parity: Parity
     digest: Sha256 = Field(
         description="Identity of the model: SHA-256 over the hexadecimal hashes of prior.onnx and decoder.onnx."
@@ -190,11 +205,11 @@ def schema() -> dict[str, Any]:
     """Return the JSON schema of `manifest.json`."""
     document = Manifest.model_json_schema()
     document["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    document["title"] = "rae-serve bundle manifest, version 1"
+    document["title"] = f"rae-serve bundle manifest, version {SCHEMA_VERSION}"
     document["properties"]["checksum"] = {
         "type": "string",
         "pattern": "^[0-9a-f]{64}$",
-        "description": "SHA-256 of the manifest without this field, written as canonical JSON.",
+        "description": "SHA-256 of the bytes of manifest.json, in which the digits of this field are 64 zeros.",
     }
     document["required"].append("checksum")
     return document
@@ -203,17 +218,22 @@ def schema() -> dict[str, Any]:
 def to_json(manifest: Manifest) -> str:
     """Return the text of `manifest.json`, with its checksum."""
     document = manifest.model_dump(mode="json")
-    return json.dumps(document | {"checksum": _checksum(document)}, indent=1, ensure_ascii=False) + "\n"
+    return _text(document | {"checksum": sha256(_text(document | {"checksum": _NO_CHECKSUM}).encode())})
+
+
+def _text(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read and check a `manifest.json`.
+    """Read and check a `manifest.json` of version 1 or 2.
 
     Raises:
         BundleError: The file is missing or damaged, or has another schema version.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        data = path.read_bytes()
+        document = json.loads(data.decode("utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path.parent} is not a bundle: it has no {path.name}") from None
     except (OSError, ValueError) as error:
@@ -221,20 +241,38 @@ def read_manifest(path: Path) -> Manifest:
     if not isinstance(document, dict) or "schema_version" not in document:
         raise BundleError(f"{path} is not a bundle's manifest: it has no schema_version")
     version = document["schema_version"]
-    if version != SCHEMA_VERSION:
-        raise BundleError(f"{path} has schema version {version!r}; this release reads version {SCHEMA_VERSION} only")
-    if document.pop("checksum", None) != _checksum(document):
+    if version not in (1, SCHEMA_VERSION):
+        raise BundleError(
+            f"{path} has schema version {version!r}; this release reads versions 1 and {SCHEMA_VERSION} only"
+        )
+    checksum = str(document.pop("checksum", None))
+    if checksum != (_checksum(data, checksum) if version == SCHEMA_VERSION else _checksum_1(document)):
         raise BundleError(f"{path} is damaged: its checksum does not match; copy or export the bundle again")
     try:
-        return Manifest.model_validate(document)
+        return Manifest.model_validate(document if version == SCHEMA_VERSION else _lifted(document))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise BundleError(f"{path}: {where}: {first['msg']}") from None
 
 
-def _checksum(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a document as canonical JSON: sorted keys, no spaces, UTF-8."""
+def _checksum(data: bytes, checksum: str) -> str:
+    """Return the SHA-256 of the bytes of a manifest, in which zeros take the place of the checksum."""
+    return sha256(data.replace(checksum.encode(errors="replace"), _NO_CHECKSUM.encode()))
+
+
+def _lifted(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document of version 1 as one of version 2. What is wrong with it is left to the validation."""
+    replaced = {"schema_version", "precision", "tolerance_grey_levels"}
+    return {
+        **{name: value for name, value in document.items() if name not in replaced},
+        "precision": {Path(name).stem: "float32" for name in document.get("files", {}) if name.endswith(".onnx")},
+        "tolerance": {"latents": LATENT_TOLERANCE, "grey_levels": document.get("tolerance_grey_levels", 1)},
+    }
+
+
+def _checksum_1(document: Mapping[str, Any]) -> str:
+    """Return the checksum of version 1: SHA-256 of canonical JSON with sorted keys, without spaces, in UTF-8."""
     return sha256(json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
 
 

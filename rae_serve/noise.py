@@ -29,25 +29,26 @@ _SEEDED_ROW = np.dtype([("seed", np.uint64), ("row", np.uint64), ("temperature",
 
 _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+_MULTIPLIERS = np.array([[0xD2511F53], [0xCD9E8D57]], np.uint64)
+# What is added to the key in each round, [10, 2, 1].
+_KEY_STEPS = np.arange(ROUNDS, dtype=np.uint64)[:, None, None] * np.array([[0x9E3779B9], [0xBB67AE85]], np.uint64)
 
 # AS 241, PPND16: coefficients of the numerator and the denominator, lowest power first.
-_CENTRAL = (
+_CENTRAL = np.array((
     (3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
      4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3),
     (1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
      2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3),
-)  # fmt: skip
-_TAIL = (
+)).T  # fmt: skip
+_TAIL = np.array((
     (1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
      1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4),
     (1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
      1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4, 1.05075007164441684324e-9),
-)  # fmt: skip
+)).T  # fmt: skip
 _LN2 = 0.6931471805599453
 _SQRT2 = 1.4142135623730951
-_LOG_SERIES = tuple(1.0 / (2 * k + 1) for k in range(11))
+_LOG_SERIES: Float64 = np.array([1.0 / (2 * k + 1) for k in range(11)])
 
 
 def normals(seed: int, start: int, count: int, dim: int) -> npt.NDArray[np.float32]:
@@ -86,9 +87,9 @@ def rows_of_seeds(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32
     blocks = -(-dim // 4)
     seed, row = np.repeat(seeds, blocks), np.repeat(rows, blocks)
     block = np.tile(np.arange(blocks, dtype=np.uint64), len(rows))
-    counter = (block, np.zeros_like(block), row & _LOW32, row >> _SHIFT32)
-    words = philox4x32(counter, (seed & _LOW32, seed >> _SHIFT32))
-    return inverse_normal(words.reshape(len(rows), blocks * 4)[:, :dim]).astype(np.float32)
+    counter = np.stack([block, np.zeros_like(block), row & _LOW32, row >> _SHIFT32])
+    words = philox4x32(counter, np.stack([seed & _LOW32, seed >> _SHIFT32]))
+    return inverse_normal(words.T.reshape(len(rows), blocks * 4)[:, :dim]).astype(np.float32)
 
 
 def seeded_rows(seed: int, rows: npt.NDArray[Any], temperature: float) -> SeededRows:
@@ -118,24 +119,23 @@ def of_rows(rows: SeededRows, roles: Sequence[str]) -> npt.NDArray[np.float32]:
     return noise
 
 
-def philox4x32(counter: tuple[Words, Words, Words, Words], key: tuple[Words | int, Words | int]) -> Words:
-    """Apply Philox4x32-10 to N counters, with N keys or with one key for all.
+def philox4x32(counter: Words, key: Words) -> Words:
+    """Apply Philox4x32-10 to N counters.
+
+    Args:
+        counter: Four words of each counter, [4, N].
+        key: Two words of each key, [2, N], or [2, 1] for one key for all.
 
     Returns:
-        Words below 2³², [N, 4].
+        Words below 2³², [4, N].
     """
-    c0, c1, c2, c3 = counter
-    keys = [np.asarray(k, np.uint64) for k in key]
-    for round_ in range(ROUNDS):
-        k0, k1 = ((k + np.uint64(round_ * w)) & _LOW32 for k, w in zip(keys, _WEYL, strict=True))
-        product0, product1 = _MULTIPLIERS[0] * c0, _MULTIPLIERS[1] * c2
-        c0, c1, c2, c3 = (
-            (product1 >> _SHIFT32) ^ c1 ^ k0,
-            product1 & _LOW32,
-            (product0 >> _SHIFT32) ^ c3 ^ k1,
-            product0 & _LOW32,
-        )
-    return np.stack([c0, c1, c2, c3], axis=-1)
+    # Words 0 and 2 are multiplied, words 1 and 3 are not; NumPy takes both of a pair in one call.
+    factors, others = counter[0::2], counter[1::2]
+    for round_key in (key + _KEY_STEPS) & _LOW32:
+        products = _MULTIPLIERS * factors
+        factors = (products >> _SHIFT32)[::-1] ^ others ^ round_key
+        others = (products & _LOW32)[::-1]
+    return np.stack([factors[0], others[0], factors[1], others[1]])
 
 
 def inverse_normal(words: Words) -> Float64:
@@ -165,15 +165,18 @@ def _log_of_probability(depth: Words) -> Float64:
     return 2.0 * s * _polynomial(_LOG_SERIES, s * s) + (exponent - 33) * _LN2
 
 
-def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: Float64) -> Float64:
-    numerator, denominator = coefficients
-    return _polynomial(numerator, x) / _polynomial(denominator, x)
+def _ratio(coefficients: Float64, x: Float64) -> Float64:
+    """Evaluate a ratio of two polynomials, whose coefficients are [K, 2]."""
+    both = _polynomial(coefficients.reshape(-1, 2, *(1,) * x.ndim), x)
+    ratio: Float64 = both[0] / both[1]
+    return ratio
 
 
-def _polynomial(coefficients: tuple[float, ...], x: Float64) -> Float64:
-    """Evaluate a polynomial by Horner's rule; coefficients are lowest power first."""
-    result = np.full_like(x, coefficients[-1])
-    for coefficient in reversed(coefficients[:-1]):
-        result *= x
+def _polynomial(coefficients: Float64, x: Float64) -> Float64:
+    """Evaluate a polynomial by Horner's rule, or several at once; the first axis has the lowest power first."""
+    result: Float64 = coefficients[-1] * x
+    for coefficient in coefficients[-2:0:-1]:
         result += coefficient
+        result *= x
+    result += coefficients[0]
     return result

@@ -10,11 +10,9 @@ import numpy.typing as npt
 
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError
-from rae_serve.manifest import Parity
+from rae_serve.manifest import Parity, Tolerance
 
 BATCH_SIZES: Final = (1, 2, 7, 64)
-# Rounding of float32 in four layers of 1,024 units stays below a tenth of this.
-LATENT_TOLERANCE: Final = 1e-4
 
 Array = npt.NDArray[Any]
 
@@ -37,17 +35,17 @@ def measure(engine: Engine, golden: dict[str, Array]) -> Parity:
         raise BundleError(f"the golden arrays do not fit the graphs ({error})") from None
 
 
-def check(parity: Parity, tolerance_grey_levels: int) -> None:
-    """Raise BundleError if a difference is too large to be caused by rounding."""
+def check(parity: Parity, tolerance: Tolerance) -> None:
+    """Raise BundleError if a difference is larger than the tolerance."""
     for graph, value in (("prior", parity.prior), ("encoder", parity.encoder)):
-        if not value <= LATENT_TOLERANCE:
+        if not value <= tolerance.latents:
             raise BundleError(
-                f"{graph}.onnx differs from its golden latents by {value:.3g}, more than {LATENT_TOLERANCE:g}"
+                f"{graph}.onnx differs from its golden latents by {value:.3g}, more than {tolerance.latents:g}"
             )
-    if parity.decoder_grey_levels > tolerance_grey_levels:
+    if parity.decoder_grey_levels > tolerance.grey_levels:
         raise BundleError(
             f"decoder.onnx differs from its golden images by {parity.decoder_grey_levels} grey levels, "
-            f"more than {tolerance_grey_levels}"
+            f"more than {tolerance.grey_levels}"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -71,7 +71,12 @@ def encode(image: Pixels) -> bytes:
     if len(data) > _MAX_SIZE:
         raise InvalidInput("image", f"{width} × {height} pixels are too many for one PNG file; write several")
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+    return container([(b"IHDR", header), (b"IDAT", data)])
+
+
+def container(chunks: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return a PNG file of chunks, each a kind and its data, without the chunk that ends the file."""
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in [*chunks, (b"IEND", b"")])
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -16,9 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 
+# Changes when a picture may give other pixels than before.
+REVISION: Final = 2
 # The most pixels of a picture. Users trust their own files, so this is the most that Pillow opens; the server's
 # setting is lower.
 MAX_FILE_PIXELS: Final = 178_000_000
+# The most pixels between the two steps of resampling, unless the picture itself has more: a picture one pixel wide
+# would otherwise need gigabytes.
+_MAX_PIXELS_BETWEEN: Final = 2**25
 _SIXTEEN_BITS: Final = "rae-serve: 16 bits"  # key in the info of a picture whose file has 16 bits per channel or more
 # The transposition that undoes each EXIF orientation. Orientation 1 is upright.
 _UPRIGHT_BY: Final = {
@@ -54,16 +59,18 @@ FORMATS: Final = _formats()
 class Preprocessing(BaseModel):
     """The steps from any picture to uint8 [height, width, channels].
 
-    In this order: (1) rotate or mirror the picture as its EXIF orientation says; (2) put transparent pixels on a grey
-    `background`; (3) convert to `mode` (L is ITU-R 601-2 luma); (4) crop; (5) resize with the Pillow filter named by
-    `resize`, unless the size is right already.
+    In this order: (1) rotate or mirror the picture as its EXIF orientation says; (2) reduce 16 bits to the higher 8;
+    (3) put transparent pixels on a grey `background`; (4) convert to `mode` (L is ITU-R 601-2 luma); (5) resample the
+    box that `crop` chooses with the filter `resize`, first across, then down. docs/preprocessing.md specifies these
+    steps to the bit.
 
     `crop` is one of: "none", which stretches the whole picture to the shape; "center", the largest centred box with
     the aspect ratio of the shape; or a number, the side of a centred square in pixels. A picture smaller than that
     square is cropped as by "center".
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Unknown fields are ignored and kept, as in every part of a manifest.
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     height: PositiveInt
     width: PositiveInt
@@ -80,10 +87,16 @@ class Preprocessing(BaseModel):
     def __call__(self, picture: Image.Image) -> Pixels:
         """Return a picture as uint8 [height, width, channels]."""
         picture = self._in_mode(_upright(picture))
-        if not self.keeps_size(*picture.size):
-            box = self._crop_box(*picture.size)
-            picture = picture.resize((self.width, self.height), Image.Resampling[self.resize.upper()], box=box)
-        return np.asarray(picture, dtype=np.uint8).reshape(self.shape)
+        width, height = picture.size
+        if self.width * height > max(width * height, _MAX_PIXELS_BETWEEN):
+            problem = f"{width} × {height} pixels are too tall for an image {self.width} wide; cut the picture"
+            raise InvalidInput("image", problem)
+        left, top, right, bottom = self._crop_box(width, height)
+        kernel = Image.Resampling[self.resize.upper()]
+        # Two calls, because the order in which one call resamples the two axes depends on the version of Pillow.
+        across = picture.resize((self.width, height), kernel, box=(left, 0, right, height))
+        prepared = across.resize((self.width, self.height), kernel, box=(0, top, self.width, bottom))
+        return np.asarray(prepared, dtype=np.uint8).reshape(self.shape)
 
     def keeps_size(self, width: int, height: int) -> bool:
         """Return whether an upright picture of this size is neither cropped nor resized."""
@@ -159,7 +172,16 @@ def open_picture(file: BinaryIO, field: str = "image", max_pixels: int = MAX_FIL
     # A tile names the layout of its pixels, such as RGB;16B. BGR;16 has 16 bits for all channels together.
     if picture.mode.startswith("I") or re.search("(?<!BGR);16", str(picture.tile)):
         picture.info[_SIXTEEN_BITS] = True
+        picture.info.pop("transparency", None)  # a 16-bit colour, which Pillow would look for among 8-bit ones
+    elif scaled := re.search("L;([24])'", str(picture.tile)):
+        _scale_transparency(picture, int(scaled[1]))
     return picture
+
+
+def _scale_transparency(picture: Image.Image, bits: int) -> None:
+    """Scale the transparent grey of a 2-bit or 4-bit PNG to 8 bits; Pillow scales the pixels only."""
+    if "transparency" in picture.info:
+        picture.info["transparency"] *= 255 // (2**bits - 1)
 
 
 def is_dark(picture: Image.Image) -> bool:
@@ -197,11 +219,11 @@ def _transposition(picture: Image.Image) -> Image.Transpose | None:
 
 
 def _in_8_bits(picture: Image.Image) -> Image.Image:
-    """Scale 16-bit greys, which Pillow would clip at 255, to 8 bits. Return any other picture as it is."""
+    """Reduce 16-bit greys to their higher 8 bits, as Pillow does with 16-bit colours. Keep any other picture."""
     if not picture.mode.startswith("I"):
         return picture
     greys = np.asarray(picture, dtype=np.int64).clip(0, 65535)
-    return Image.fromarray((greys // 257).astype(np.uint8))
+    return Image.fromarray((greys >> 8).astype(np.uint8))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Commands that use a bundle on pictures and latents: encode, decode, reconstruct, interpolate, edit."""
+"""Commands that use a bundle on pictures and latents: prepare, encode, decode, reconstruct, interpolate, edit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rae_serve.bundle import Bundle
 from rae_serve.cli.common import OUTPUT, BundleArgument, DeviceOption, output, output_format
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
-from rae_serve.preprocessing import is_dark
+from rae_serve.preprocessing import Preprocessing, is_dark
 
 app = typer.Typer()
 
@@ -42,6 +42,12 @@ OutOption = Annotated[Path, typer.Option(parser=_pictures_file, metavar="FILE", 
 
 
 @app.command()
+def prepare(bundle: BundleArgument, pictures: PicturesArgument, out: OutOption) -> None:
+    """Write the images that the model encodes for pictures."""
+    _write(out, _read_pictures(pictures, Bundle.load(bundle).manifest.image), None)
+
+
+@app.command()
 def encode(
     bundle: BundleArgument,
     pictures: PicturesArgument,
@@ -51,7 +57,7 @@ def encode(
     """Encode pictures to latents."""
     suffix = output_format(out, (".npy", ".json"))
     engine = Engine(Bundle.load(bundle), device=device)
-    codes = engine.encode(_read_pictures(pictures, engine))
+    codes = engine.encode(_read_pictures(pictures, engine.manifest.image))
     if suffix == ".npy":
         files.write(out, images.encode_npy(codes))
     else:
@@ -78,7 +84,7 @@ def reconstruct(
 ) -> None:
     """Encode pictures, and decode their latents to images."""
     engine = Engine(Bundle.load(bundle), device=device)
-    _write(out, engine.reconstruct(_read_pictures(pictures, engine)), None)
+    _write(out, engine.reconstruct(_read_pictures(pictures, engine.manifest.image)), None)
 
 
 @app.command()
@@ -126,7 +132,7 @@ def _latent(engine: Engine, point: str) -> Any:
         if row.ndim != 1:
             raise InvalidInput(point, f"must hold one latent, not an array of shape {list(row.shape)}")
         return row
-    return engine.encode(_read_pictures([file], engine))[0]
+    return engine.encode(_read_pictures([file], engine.manifest.image))[0]
 
 
 def _noise(engine: Engine, point: str) -> Any:
@@ -143,11 +149,11 @@ def _seed_and_row(point: str) -> tuple[int, int] | None:
     return (int(seed), int(row or 0)) if seed.isdecimal() and (row or "0").isdecimal() else None
 
 
-def _read_pictures(pictures: list[Path], engine: Engine) -> Pixels:
+def _read_pictures(pictures: list[Path], preprocessing: Preprocessing) -> Pixels:
     prepared, dark = [], 0
     for file in pictures:
         picture = picture_files.read(file, str(file))
-        prepared.append(engine.manifest.image(picture))
+        prepared.append(preprocessing(picture))
         dark += is_dark(picture)
     picture_files.warn_of_dark(dark)
     return np.stack(prepared)

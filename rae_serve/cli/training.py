@@ -15,6 +15,7 @@ app = typer.Typer()
 _FROM_RECIPE = "from the recipe"
 _STEPS = "Joint training steps. The key prior_steps sets how many steps of the prior follow."
 _PRIORS = "mixture, flow, second-stage, generator or iop."
+_PRECISION = "How the graphs hold weights. float16 halves the bundle; the command says how much it changes."
 _STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
 
 
@@ -102,9 +103,15 @@ def export(
     out: Annotated[
         Path | None, typer.Option(**OUTPUT, help="Folder of the bundle.", show_default="bundles/RUN")
     ] = None,
-    fused: Annotated[
-        bool, typer.Option("--fused", help="Add generator.onnx: prior and decoder in one graph.")
-    ] = False,
+    precision: Annotated[Literal["float32", "float16"], typer.Option(help=_PRECISION)] = "float32",
+    generator: Annotated[
+        bool | None,
+        typer.Option(
+            "--generator/--no-generator",
+            help="Add generator.onnx: prior and decoder in one graph.",
+            show_default="up to 64 MB",
+        ),
+    ] = None,
     best: Annotated[
         bool, typer.Option("--best", help="Export the checkpoint with the least held-out error.")
     ] = False,
@@ -115,7 +122,15 @@ def export(
     target = out or Path("bundles") / run.resolve().name
     loaded = import_training("runs").Run.open(run)
     exporter = import_training("export.bundle")
-    bundle = exporter.export(loaded, target, fused=fused, prune=not no_prune, best=best, overwrite=overwrite)
+    bundle = exporter.export(
+        loaded,
+        target,
+        precision="float32" if precision == "float32" else "float16-weights",
+        generator=generator,
+        prune=not no_prune,
+        best=best,
+        overwrite=overwrite,
+    )
     typer.echo(f"{target}: digest {bundle.manifest.digest}")
     print_parity(bundle.manifest.parity)
 

@@ -273,7 +273,7 @@ class Catalog:
             **placement.place(self.settings, self.worker)._asdict(),
         )
         try:
-            parity.check(parity.measure(engine, bundle.golden()), bundle.manifest.tolerance_grey_levels)
+            parity.check(parity.measure(engine, bundle.golden()), bundle.manifest.tolerance)
             engine.sample(1, seed=0)
         except Exception:
             engine.close()

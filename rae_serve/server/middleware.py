@@ -139,14 +139,19 @@ class _RequestCycle:
 
     async def run(self, app: ASGIApp, keys: ApiKeys) -> None:
         """Check the head, read the body, and let the service respond until the deadline."""
+        body_is_read = False
         try:
             self._check_head(keys)
-            self.body = await self._read_body()
-            async with asyncio.timeout(self._seconds_left()):
+            async with asyncio.timeout(self.settings.max_seconds):
+                self.body = await self._read_body()
+                body_is_read = True
                 await app(self.scope, self.receive, self.send)
         except _Refused as refused:
             await refused.response(self.scope, self._receive, self.send)
         except TimeoutError:
+            if not body_is_read:
+                await self._too_slow().response(self.scope, self._receive, self.send)
+                return
             metrics.DROPPED.labels("expired").inc()
             if not self.response_started:
                 await problems.expired_response()(self.scope, self._receive, self.send)
@@ -204,29 +209,24 @@ class _RequestCycle:
         if declared.isdigit() and int(declared) > self.settings.max_body_bytes:
             raise self._too_large()
         parts: list[bytes] = []
-        try:
-            async with asyncio.timeout(self._seconds_left()):
-                more = True
-                while more:
-                    message = await self._receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientLeft
-                    parts.append(message.get("body", b""))
-                    self.body_bytes += len(parts[-1])
-                    if self.body_bytes > self.settings.max_body_bytes:
-                        raise self._too_large()
-                    more = message.get("more_body", False)
-        except TimeoutError:
-            raise _Refused(408, f"the body did not arrive within {self.settings.max_seconds:g} s") from None
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            parts.append(message.get("body", b""))
+            self.body_bytes += len(parts[-1])
+            if self.body_bytes > self.settings.max_body_bytes:
+                raise self._too_large()
+            more = message.get("more_body", False)
         coding = self.headers.get(b"content-encoding", b"").strip().lower().decode("latin-1")
         if coding not in ("", "identity"):
             problem = f"the body has the Content-Encoding {coding}; send it uncompressed, without this header"
             raise _Refused(415, problem, **{"Accept-Encoding": "identity"})
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _seconds_left(self) -> float:
-        left: float = self.scope[DEADLINE] - time.monotonic()
-        return left
+    def _too_slow(self) -> _Refused:
+        return _Refused(408, f"the body did not arrive within {self.settings.max_seconds:g} s")
 
     def _too_large(self) -> _Refused:
         metrics.DROPPED.labels("too_large").inc()

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import quote
 
-import numpy as np
 from fastapi import Response
 from pydantic import BaseModel
 
-from rae_serve import images
+from rae_serve import arrays, images
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.engine import Engine
 from rae_serve.images import MEDIA_TYPES, Animation
@@ -82,7 +81,7 @@ async def walk_response(engine: Engine, latents: Latents, pixels: Pixels, asked:
         return Response(body, headers=model_headers(engine), media_type=MEDIA_TYPES[animation])
 
     def document() -> BaseModel:
-        return WalkResponse(**_model(engine), images=_base64_pngs(pixels), latents=_decimals(latents))
+        return WalkResponse(**_model(engine), images=_base64_pngs(pixels), latents=arrays.decimals(latents))
 
     return await _response(engine, pixels, asked.format, document, columns=len(pixels))
 
@@ -93,7 +92,7 @@ async def latents_response(engine: Engine, latents: Latents, format_: str) -> Re
         body = images.encode_npy(latents)
     else:
         active = engine.manifest.latent.active
-        body = _json(LatentsResponse(**_model(engine), active=active, latents=_decimals(latents)))
+        body = _json(LatentsResponse(**_model(engine), active=active, latents=arrays.decimals(latents)))
     return Response(body, headers=model_headers(engine), media_type=MEDIA_TYPES[format_])
 
 
@@ -150,11 +149,6 @@ def _json(document: BaseModel) -> bytes:
 
 def _base64_pngs(pixels: Pixels) -> list[str]:
     return [base64.b64encode(images.encode(image)).decode() for image in pixels]
-
-
-def _decimals(latents: Latents) -> list[list[float]]:
-    """Return the latents as the shortest decimals that give the same float32 again."""
-    return [[float(np.format_float_positional(x, trim="0")) for x in row] for row in latents]
 
 
 def _model(engine: Engine) -> dict[str, Any]:

@@ -59,19 +59,30 @@ async def in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
 
 
 async def _watched(request: Request, waiting: asyncio.Future[Result]) -> Result:
-    disconnect: asyncio.Future[None] | None = None
-    try:
-        await asyncio.wait((waiting,), timeout=_UNWATCHED_S)
-        if not waiting.done():
-            disconnect = asyncio.ensure_future(_disconnect(request))
-            await asyncio.wait((waiting, disconnect), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise ClientLeft
-        return waiting.result()
-    finally:  # also if the middleware cancels this task at the deadline
+    left = False
+    watcher: asyncio.Task[None] | None = None
+
+    def leave(_: asyncio.Task[None]) -> None:
+        nonlocal left
+        left = not waiting.done()
         waiting.cancel()
-        if disconnect:
-            disconnect.cancel()
+
+    def watch() -> None:
+        nonlocal watcher
+        watcher = asyncio.ensure_future(_disconnect(request))
+        watcher.add_done_callback(leave)
+
+    timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, watch)
+    try:
+        return await waiting
+    except asyncio.CancelledError:
+        if left:
+            raise ClientLeft from None
+        raise  # the middleware cancels this task at the deadline
+    finally:
+        timer.cancel()
+        if watcher:
+            watcher.cancel()
 
 
 async def _disconnect(request: Request) -> None:

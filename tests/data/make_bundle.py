@@ -1,7 +1,7 @@
 """Make `tests/data/digits`, the bundle of the tests of the library and the server: python tests/data/make_bundle.py
 
 A small FlexAE, trained for a moment on scikit-learn's digits. Only this script needs rae-serve[train]: the tests read
-the bundle as it is committed.
+the bundle as it is committed. `tests/data/version-1` is a bundle as an earlier release wrote it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -7,11 +8,12 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
+from PIL import Image
 
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
 from rae_serve.errors import BundleError, RaeServeError
-from rae_serve.manifest import Attribute, Figure, model_digest, read_manifest, schema, to_json
+from rae_serve.manifest import Attribute, Figure, Manifest, model_digest, read_manifest, schema, to_json
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -21,7 +23,9 @@ def copy(bundle: Bundle, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle.path, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize("name", ["prior.onnx", "decoder.onnx", "encoder.onnx", "golden.npz", "manifest.json"])
+@pytest.mark.parametrize(
+    "name", ["prior.onnx", "decoder.onnx", "encoder.onnx", "golden.npz", "golden.json", "manifest.json"]
+)
 @pytest.mark.parametrize("where", [0.1, 0.5, 0.9])
 def test_one_flipped_byte_is_refused_and_named(copy, name, where):
     data = bytearray((copy / name).read_bytes())
@@ -45,8 +49,8 @@ def test_no_bundle_and_another_version(copy, tmp_path):
     with pytest.raises(BundleError, match="no bundle at"):
         Bundle.load(tmp_path / "nothing")
     manifest = json.loads((copy / "manifest.json").read_text())
-    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 2}))
-    with pytest.raises(BundleError, match="schema version 2"):
+    (copy / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 3}))
+    with pytest.raises(BundleError, match="schema version 3; this release reads versions 1 and 2 only"):
         Bundle.load(copy)
     for other in ({"name": "a web app"}, []):  # another program's manifest.json
         (copy / "manifest.json").write_text(json.dumps(other))
@@ -92,15 +96,52 @@ def test_the_documented_schema_is_the_manifest(bundle):
     assert json.loads((DOCS / "bundle.schema.json").read_text()) == schema()
     document = json.loads((bundle.path / "manifest.json").read_text())
     jsonschema.validate(document, schema())
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(document | {"surprise": 1}, schema())
+    for wrong in ({"precision": {"prior": "int8"}}, {"schema_version": 1}, {"tolerance": {"latents": 1e-4}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(document | wrong, schema())
+
+
+def test_unknown_fields_are_ignored_and_kept(copy, bundle):
+    """A later release may add fields to any part of a manifest of this version."""
+    document = bundle.manifest.model_dump(mode="json")
+    document["surprise"] = [1]
+    for part in ("image", "latent", "tolerance"):
+        document[part]["surprise"] = "x"
+    document["files"]["prior.onnx"]["surprise"] = None
+    (copy / "manifest.json").write_text(to_json(Manifest.model_validate(document)))
+    annotated = bundles.annotate(Bundle.load(copy), licence="MIT")
+    kept = json.loads((copy / "manifest.json").read_text())
+    jsonschema.validate(kept, schema())
+    assert {**kept, "licence": document["licence"], "checksum": None} == {**document, "checksum": None}
+    assert annotated.manifest.image(Image.new("L", (8, 8), 3)).max() == 3
 
 
 @pytest.mark.parametrize("name", ["tests/data/digits", "exported/flexae-mnist-small", "exported/maskaae-mnist-small"])
 def test_a_manifest_is_written_as_it_was_read(name):
-    """Fields that came later leave the manifests of older bundles alone."""
     path = DOCS.parent / name / "manifest.json"
     assert to_json(read_manifest(path)) == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["tests/data/digits", "exported/flexae-mnist-small", "exported/maskaae-mnist-small"])
+def test_the_checksum_needs_no_more_than_the_bytes(name):
+    """As docs/bundle.md says it."""
+    data = (DOCS.parent / name / "manifest.json").read_bytes()
+    checksum = json.loads(data)["checksum"]
+    assert hashlib.sha256(data.replace(checksum.encode(), b"0" * 64)).hexdigest() == checksum
+
+
+def test_a_checksum_leaves_other_zeros_alone(copy, bundle):
+    training = bundle.manifest.training.model_copy(update={"data_digest": "0" * 64})
+    assert bundles.annotate(Bundle.load(copy), training=training).manifest.training.data_digest == "0" * 64
+
+
+@pytest.mark.parametrize("change", [("0.0", "0.00"), ('"dim"', ' "dim"'), ("\n", "\r\n")])
+def test_other_bytes_of_the_same_facts_are_refused(copy, change):
+    text = (copy / "manifest.json").read_text()
+    assert change[0] in text
+    (copy / "manifest.json").write_bytes(text.replace(*change).encode())
+    with pytest.raises(BundleError, match="its checksum does not match"):
+        Bundle.load(copy)
 
 
 def test_an_attribute_has_only_the_fields_that_are_known(copy, bundle):

@@ -33,6 +33,7 @@ def test_every_verb_is_the_engines(server, engine, bundle):
         assert client.sample(2).shape == (2, 8, 8, 1)
         assert np.array_equal(client.encode([pictures[0], images.encode(pictures[1])]), codes)
         assert np.array_equal(client.decode(codes), engine.decode(codes))
+        assert np.array_equal(client.prepare(list(pictures)), pictures)
         assert np.array_equal(client.reconstruct(list(pictures)), engine.reconstruct(pictures))
         images_between = client.interpolate((7, 0), (7, 1), 5, space="noise", path="spherical")
         assert np.array_equal(images_between, engine.interpolate(*noises, 5, space="noise", path="spherical"))

@@ -135,17 +135,17 @@ def test_bad_input_is_named(engine, field, call):
 
 
 def test_golden_parity_holds_and_a_difference_is_seen(bundle, engine):
-    golden = bundle.golden()
-    parity.check(parity.measure(engine, golden), 1)
+    golden, tolerance = bundle.golden(), bundle.manifest.tolerance
+    parity.check(parity.measure(engine, golden), tolerance)
     golden["latent"] = golden["latent"] * 1.01
     measured = parity.measure(engine, golden)
     assert measured.decoder_grey_levels >= 1
     with pytest.raises(BundleError, match=r"prior\.onnx differs"):
-        parity.check(measured, 1)
+        parity.check(measured, tolerance)
     with pytest.raises(BundleError, match="grey levels"):
-        parity.check(Parity(batch_sizes=[1], prior=0.0, decoder_grey_levels=2, encoder=0.0), 1)
+        parity.check(Parity(batch_sizes=[1], prior=0.0, decoder_grey_levels=2, encoder=0.0), tolerance)
     with pytest.raises(BundleError, match=r"prior\.onnx differs"):
-        parity.check(Parity(batch_sizes=[1], prior=float("nan"), decoder_grey_levels=0, encoder=0.0), 1)
+        parity.check(Parity(batch_sizes=[1], prior=float("nan"), decoder_grey_levels=0, encoder=0.0), tolerance)
 
 
 def test_cuda_that_is_not_there_is_an_error_never_the_cpu(bundle):
@@ -185,7 +185,7 @@ def test_arrays_that_are_not_of_the_graphs_are_told(bundle, engine):
 @pytest.mark.gpu
 def test_cuda_stays_within_the_tolerance(bundle, engine):
     on_gpu = Engine(bundle, device="cuda").sample(64, seed=5).astype(int)
-    assert np.abs(on_gpu - engine.sample(64, seed=5)).max() <= bundle.manifest.tolerance_grey_levels
+    assert np.abs(on_gpu - engine.sample(64, seed=5)).max() <= bundle.manifest.tolerance.grey_levels
 
 
 def test_what_serves_never_imports_torch(bundle: Bundle):

@@ -116,6 +116,13 @@ def test_every_size_can_be_prepared(crop):
             assert prepare(Image.new("L", size, 9)).max() == 9
 
 
+def test_a_picture_too_tall_to_be_resampled_is_refused_and_a_wide_one_not():
+    prepare = Preprocessing(height=28, width=28, mode="L")
+    with pytest.raises(InvalidInput, match="image: 1 × 2000000 pixels are too tall for an image 28 wide"):
+        prepare(Image.new("L", (1, 2_000_000), 9))
+    assert prepare(Image.new("L", (2_000_000, 1), 9)).max() == 9
+
+
 @pytest.mark.parametrize("data", [b"", b"no picture", png(ramp(64, 64))[:-40], png(ramp(64, 64))[:60]])
 def test_what_is_no_whole_picture_is_refused(data):
     with pytest.raises(InvalidInput, match=r"^photo: is not a readable picture"):
@@ -218,7 +225,7 @@ def test_fewer_bits_than_the_file_has_are_noticed_and_not_rescaled(kind, largest
             Image.fromarray(greys.astype(np.int32)).save(buffer, "TIFF")
     picture = read_picture(buffer.getvalue())
     assert is_dark(picture) == (largest < 17000)
-    assert np.array_equal(Preprocessing(height=8, width=8, mode="L")(picture)[..., 0], greys // 257)
+    assert np.array_equal(Preprocessing(height=8, width=8, mode="L")(picture)[..., 0], greys >> 8)
 
 
 @pytest.mark.parametrize(("level", "dark"), [(15, True), (200, False)])

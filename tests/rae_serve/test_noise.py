@@ -20,8 +20,8 @@ from rae_serve.errors import InvalidInput
     ],
 )
 def test_philox_gives_the_published_words(counter, key, words):
-    columns = tuple(np.array([word], np.uint64) for word in counter)
-    assert tuple(noise.philox4x32(columns, key)[0]) == words
+    columns, keys = (np.array(numbers, np.uint64)[:, None] for numbers in (counter, key))
+    assert tuple(noise.philox4x32(columns, keys)[:, 0]) == words
 
 
 def test_golden_vectors():

@@ -80,4 +80,4 @@ def test_every_size_is_padded_on_cuda(bundle):
     graph = sessions.Graph(bundle.graph("decoder"), "cuda", device_id=0, threads=0, sizes=(1, 4, 16))
     rows = np.random.default_rng(0).standard_normal((16, bundle.manifest.latent.dim), dtype=np.float32)
     for n in (1, 2, 5, 16):
-        assert np.abs(graph(rows[:n]).astype(int) - graph(rows)[:n]).max() <= bundle.manifest.tolerance_grey_levels
+        assert np.abs(graph(rows[:n]).astype(int) - graph(rows)[:n]).max() <= bundle.manifest.tolerance.grey_levels

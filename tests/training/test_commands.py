@@ -32,9 +32,13 @@ def test_from_training_to_images(command, tmp_path):
     status, out, err = command("train", "flexae-digits", "--steps", 3, "--seed", 5, "--out", run, *small)
     assert (status, err) == (0, "")
     assert f"rae-serve export {run}" in out
-    assert command("export", run, "--out", bundle, "--fused")[0] == 0
-    assert (bundle / "generator.onnx").is_file()
+    assert command("export", run, "--out", bundle, "--precision", "float16", "--no-generator")[0] == 0
     assert command("verify", bundle)[0] == 0
+    assert command("upgrade", bundle, "--generator")[1] == f"{bundle}: version 2, added generator.onnx\n"
+    status, out, _ = command("verify", bundle)
+    assert status == 0
+    assert "6 files match" in out
+    assert "float16-weights" in command("inspect", bundle)[1]
     assert "seed 5" in command("inspect", bundle)[1]
     assert json.loads(command("inspect", bundle, "--json")[1])["training"]["steps"] == 3
 
@@ -77,13 +81,13 @@ def test_folders_in_use_are_left_alone(fails, run, tmp_path):
 
 def test_an_export_replaces_a_bundle_if_it_is_told_to(command, fails, run, tmp_path):
     bundle = tmp_path / "bundle"
-    assert command("export", run.path, "--out", bundle, "--fused")[0] == 0
+    assert command("export", run.path, "--out", bundle)[0] == 0
     (tmp_path / "link").symlink_to("bundle")
     fails(["export", run.path, "--out", bundle], f"{bundle} holds a bundle; --overwrite replaces it")
     assert (bundle / "generator.onnx").is_file()
-    assert command("export", run.path, "--out", tmp_path / "link", "--overwrite")[0] == 0
+    assert command("export", run.path, "--out", tmp_path / "link", "--no-generator", "--overwrite")[0] == 0
     assert sorted(path.name for path in bundle.iterdir()) == sorted(
-        ["README.md", "decoder.onnx", "encoder.onnx", "golden.npz", "manifest.json", "prior.onnx"]
+        ["README.md", "decoder.onnx", "encoder.onnx", "golden.json", "golden.npz", "manifest.json", "prior.onnx"]
     )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "link"]
     (tmp_path / "mine").mkdir()

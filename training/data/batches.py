@@ -72,5 +72,8 @@ def to_tensor(rows: Rows, device: torch.device) -> Tensor:
 
 
 def to_pixels(x: Tensor) -> Tensor:
-    """Convert float [N, C, H, W] to uint8 [N, H, W, C]: clip to [0, 1], then round half to even."""
-    return (x * 255.0).clamp(0.0, 255.0).round().to(torch.uint8).permute(0, 2, 3, 1)
+    """Convert float [N, C, H, W] to uint8 [N, H, W, C]: clip to [0, 1], then round to the nearest, halves up.
+
+    WebGPU can neither round half to even nor permute uint8, so the exported graphs do neither.
+    """
+    return ((x * 255.0).clamp(0.0, 255.0) + 0.5).floor().permute(0, 2, 3, 1).to(torch.uint8)

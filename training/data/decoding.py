@@ -20,7 +20,7 @@ from rae_serve import picture_files
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput, RaeServeError
 from rae_serve.files import write
-from rae_serve.preprocessing import Preprocessing, is_dark
+from rae_serve.preprocessing import REVISION, Preprocessing, is_dark
 from training.data import sources
 
 LARGE_BYTES: Final = 1 << 30  # more bytes of images than this are mapped from a cache file, not held in memory
@@ -109,7 +109,7 @@ def _decode_each(files: Sequence[Path], preprocessing: Preprocessing, findings: 
 
 def _cache_key(files: Sequence[Path], preprocessing: Preprocessing) -> str:
     """Return a key that changes with the preprocessing and with the path, size or time of any file."""
-    sha256 = hashlib.sha256(preprocessing.model_dump_json().encode())
+    sha256 = hashlib.sha256(f"{REVISION} {preprocessing.model_dump_json()}".encode())
     for path in files:
         try:
             facts: os.stat_result | None = path.stat()

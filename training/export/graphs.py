@@ -48,19 +48,7 @@ class EncoderGraph(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.model.encode(image.permute(0, 3, 1, 2).float() / 255.0)
-
-
-class GeneratorGraph(nn.Module):
-    """noise float32 [B, noise_dim] → image uint8 [B, H, W, C]: prior and decoder in one."""
-
-    def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
-        self.prior = PriorGraph(model)
-        self.decode = DecoderGraph(model)
-
-    def forward(self, noise: Tensor) -> Tensor:
-        return self.decode(self.prior(noise))
+        return self.model.encode(image.float().permute(0, 3, 1, 2) / 255.0)
 
 
 def to_onnx(

@@ -1,4 +1,4 @@
-"""Routes that encode pictures to latents and decode latents to images."""
+"""Routes that prepare pictures, encode them to latents, and decode latents to images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from fastapi import APIRouter, Query, Request, Response
 
 from rae_serve import arrays
-from rae_serve.arrays import Latents
+from rae_serve.arrays import Pixels
 from rae_serve.engine import Engine
 from rae_serve.errors import InvalidInput
 from rae_serve.server import responses, uploads, waiting
@@ -20,8 +20,18 @@ ModelName = Annotated[str | None, Query(description=MODEL)]
 
 
 def routes(catalog: Catalog) -> APIRouter:
-    """Return the routes `/v1/encode`, `/v1/decode` and `/v1/reconstruct`."""
+    """Return the routes `/v1/prepare`, `/v1/encode`, `/v1/decode` and `/v1/reconstruct`."""
     router = APIRouter(tags=["latents"], default_response_class=Response)
+
+    @router.post(
+        "/v1/prepare",
+        responses=response_docs("The images.", ImagesResponse, PictureFormat),
+        openapi_extra=uploads.BODY_DOCS,
+    )
+    async def prepare(request: Request, model: ModelName = None, format: PictureFormat = "png") -> Response:
+        """Show the images that a model encodes for pictures of any size. Send the pictures as for /v1/encode."""
+        engine, pixels, format_ = await _prepare(catalog, request, model, format, get_args(PictureFormat))
+        return await responses.images_response(engine, pixels, format_)
 
     @router.post(
         "/v1/encode",
@@ -30,7 +40,8 @@ def routes(catalog: Catalog) -> APIRouter:
     )
     async def encode(request: Request, model: ModelName = None, format: LatentsFormat = "json") -> Response:
         """Encode pictures to latents. Send one as the body, or several as a form's files or as base64 in JSON."""
-        engine, latents, format_ = await _encode(catalog, request, model, format, get_args(LatentsFormat))
+        engine, pixels, format_ = await _prepare(catalog, request, model, format, get_args(LatentsFormat))
+        latents = await waiting.result(request, lambda deadline: engine.submit_encode(pixels, deadline))
         return await responses.latents_response(engine, latents, format_)
 
     @router.post("/v1/decode", responses=response_docs("The images.", ImagesResponse, PictureFormat))
@@ -48,17 +59,18 @@ def routes(catalog: Catalog) -> APIRouter:
     )
     async def reconstruct(request: Request, model: ModelName = None, format: PictureFormat = "png") -> Response:
         """Encode pictures and decode them again. Send the pictures as for /v1/encode."""
-        engine, latents, format_ = await _encode(catalog, request, model, format, get_args(PictureFormat))
-        pixels = await waiting.result(request, lambda deadline: engine.submit_decode(latents, deadline))
-        return await responses.images_response(engine, pixels, format_)
+        engine, pixels, format_ = await _prepare(catalog, request, model, format, get_args(PictureFormat))
+        latents = await waiting.result(request, lambda deadline: engine.submit_encode(pixels, deadline))
+        again = await waiting.result(request, lambda deadline: engine.submit_decode(latents, deadline))
+        return await responses.images_response(engine, again, format_)
 
     return router
 
 
-async def _encode(
+async def _prepare(
     catalog: Catalog, request: Request, model: str | None, format_: str, formats: tuple[str, ...]
-) -> tuple[Engine, Latents, str]:
-    """Encode the pictures in the body of a request.
+) -> tuple[Engine, Pixels, str]:
+    """Preprocess the pictures in the body of a request.
 
     Args:
         catalog: The models.
@@ -68,7 +80,7 @@ async def _encode(
         formats: The formats that a JSON body may name.
 
     Returns:
-        The engine that was used, the latents [N, latent_dim], and the format of the response.
+        The engine of the model, its images of the pictures, uint8 [N, H, W, C], and the format of the response.
     """
     settings = catalog.settings
     upload = await uploads.read_upload(request, settings.max_images)
@@ -76,5 +88,4 @@ async def _encode(
     if upload.format is not None and upload.format not in formats:
         raise InvalidInput("format", f"must be one of {', '.join(formats)}, not {upload.format!r}")
     pixels = await waiting.in_thread(uploads.preprocess, upload, engine.manifest.image, settings)
-    latents = await waiting.result(request, lambda deadline: engine.submit_encode(pixels, deadline))
-    return engine, latents, upload.format or format_
+    return engine, pixels, upload.format or format_

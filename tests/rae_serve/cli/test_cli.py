@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shlex
@@ -36,6 +37,19 @@ def test_samples_are_the_same_in_every_file(command, bundle, engine, tmp_path):
     files = sorted((tmp_path / "folder").iterdir())
     assert [file.name for file in files] == [f"7-{i:06d}.png" for i in range(2, 7)]
     assert np.array_equal([np.asarray(Image.open(file)) for file in files], expected[..., 0])
+
+
+def test_what_is_encoded_can_be_seen(command, fails, bundle, tmp_path):
+    files, wanted = [], []
+    for index, picture in enumerate(bundle.vectors()["pictures"]):
+        files.append(tmp_path / f"{index}.png")
+        files[-1].write_bytes(base64.b64decode(picture["file"]))
+        wanted.append(np.frombuffer(base64.b64decode(picture["pixels"]), np.uint8).reshape(8, 8, 1))
+    assert command("prepare", bundle.path, *files, "--out", tmp_path / "all.npy")[0] == 0
+    assert np.array_equal(np.load(tmp_path / "all.npy"), wanted)
+    assert command("prepare", bundle.path, *files, "--out", tmp_path / "all.png")[0] == 0
+    assert np.array_equal(Image.open(tmp_path / "all.png"), images.grid(np.array(wanted))[..., 0])
+    fails(["prepare", bundle.path, bundle.path / "manifest.json", "--out", tmp_path / "x.png"], "manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -114,6 +128,11 @@ def test_training_without_torch_says_how_to_install_it(fails, monkeypatch, witho
     monkeypatch.setattr(extras, "_origin", dict)  # installed from an index
     for words in (["train", "flexae-digits"], ["export", "run"], ["evaluate", "run"], ["study", "x", "--out", "y"]):
         fails(words, "this needs torch, which is not installed", "pip install 'rae-serve[train]'")
+
+
+def test_joining_graphs_without_onnx_says_how_to_install_it(fails, bundle, monkeypatch, without_torch):
+    monkeypatch.setattr(extras, "_origin", dict)  # installed from an index
+    fails(["upgrade", bundle.path, "--generator"], "this needs onnx, which is not installed", "rae-serve[train]")
 
 
 def test_recipes_need_no_torch(command, monkeypatch, without_torch):
@@ -279,8 +298,8 @@ def test_help_lists_the_commands_from_training_to_use(command):
     out = command("--help")[1]
     listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
     in_order = (
-        "train fit recipes export evaluate compare study serve inspect verify sample "
-        "attributes generate encode decode reconstruct interpolate edit"
+        "train fit recipes export evaluate compare study serve inspect verify upgrade sample "
+        "attributes generate prepare encode decode reconstruct interpolate edit"
     )
     assert listed == in_order.split()
     for name in listed:

@@ -167,6 +167,21 @@ def test_latents_are_decoded_in_every_format(client, engine, codes):
     assert np.array_equal([pixels_of(base64.b64decode(i)) for i in listed], expected[..., 0])
 
 
+def test_preparation_shows_what_is_encoded(client, bundle):
+    vectors = bundle.vectors()["pictures"][2:7]
+    files = [base64.b64decode(one["file"]) for one in vectors]
+    wanted = np.stack([np.frombuffer(base64.b64decode(one["pixels"]), np.uint8).reshape(8, 8, 1) for one in vectors])
+    form = client.post("/v1/prepare?format=npy", files=[("images", data) for data in files])
+    assert np.array_equal(np.load(io.BytesIO(form.content)), wanted)
+    one = client.post("/v1/prepare", content=files[0], headers={"content-type": "image/png"})
+    assert one.headers["content-type"] == "image/png"
+    assert np.array_equal(pixels_of(one.content), wanted[0, ..., 0])
+    listed = client.post("/v1/prepare", json={"images": [one["file"] for one in vectors], "format": "json"})
+    assert [pixels_of(base64.b64decode(text)).tolist() for text in listed.json()["images"]] == wanted[..., 0].tolist()
+    assert fields(client.post("/v1/prepare", json={"images": ["?"]})) == ["images.0"]
+    assert fields(client.post("/v1/prepare?format=gif", json={"images": [vectors[0]["file"]]})) == ["format"]
+
+
 def test_reconstruction_is_encoding_and_decoding(client, engine, pictures):
     answer = client.post("/v1/reconstruct?format=npy", files=[("images", images.encode(image)) for image in pictures])
     assert np.array_equal(np.load(io.BytesIO(answer.content)), engine.reconstruct(pictures))
@@ -335,4 +350,4 @@ def test_every_example_in_the_document_runs(client):
             answer = client.request(method, path, json=content["example"])
             assert answer.status_code == 200, (path, answer.text)
             ran += 1
-    assert ran == 6
+    assert ran == 7

@@ -256,7 +256,7 @@ def test_16_bit_greys_of_every_kind_are_grey(tmp_path, kind):
             picture = Image.fromarray(greys.astype(np.uint16 if kind == "little-endian" else np.int32))
         picture.save(path)
     photos = data.load(str(tmp_path), "folder", shape={})
-    assert np.array_equal(photos.images[0, ..., 0], greys // 257)
+    assert np.array_equal(photos.images[0, ..., 0], greys >> 8)
     assert photos.images.shape == (4, 32, 32, 1)
 
 
@@ -413,6 +413,7 @@ def test_pixels_to_tensors_and_back():
     assert x.shape == (4, 2, 3, 5)
     assert np.array_equal(to_pixels(x).numpy(), pixels)
     assert to_pixels(torch.tensor([[[[-1.0, 2.0]]]])).flatten().tolist() == [0, 255]
+    assert to_pixels(torch.tensor([[[[126.5, 127.4, 127.5]]]]) / 255).flatten().tolist() == [127, 127, 128]
 
 
 def test_the_names_are_those_of_the_sources():

@@ -105,7 +105,7 @@ def test_the_figures_of_a_run_and_of_its_bundle_agree(run, bundle, extractor):
         figures.append(distribution_figures(data, extractor, ["frechet", "precision-recall"]))
     for kind in ("generated", "reconstructed"):
         difference = np.abs(getattr(made[0], kind).astype(int) - getattr(made[1], kind))
-        assert difference.max() <= bundle.manifest.tolerance_grey_levels
+        assert difference.max() <= bundle.manifest.tolerance.grey_levels
     for kind in ("generated", "reconstructed"):
         values = [figure["FD-cifar10"][kind] for figure in figures]
         assert values[0] == pytest.approx(values[1], rel=1e-3)

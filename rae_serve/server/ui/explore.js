@@ -25,9 +25,11 @@ export function explore(model, life) {
   }));
   const unmoved = () => moved(model, base).map((value, i) => value - (state.move[i] ?? 0));
   const rest = make("details", { class: "rest" },
-    make("summary", {}, `The ${order.length - SHOWN} narrower dimensions`),
+    make("summary", { onclick: (event) => {
+      event.preventDefault(); // the state opens it
+      change({ more: !state.more }, { replace: true });
+    } }, `The ${order.length - SHOWN} narrower dimensions`),
     make("div", { class: "sliders" }, ...sliders.slice(SHOWN).map((one) => one.element)));
-  rest.addEventListener("toggle", () => { if (rest.open !== state.more) change({ more: rest.open }, { replace: true }); });
 
   // Show what the dimension under the pointer does, from its lowest tick to its highest.
   async function preview(i) {

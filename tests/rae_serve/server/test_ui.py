@@ -88,34 +88,44 @@ def page(browser, server):
 class Held:
     """The requests of a page to an address, which get no response until they are let go."""
 
-    def __init__(self, page, pattern: str) -> None:
+    def __init__(self, page, pattern: str | re.Pattern[str]) -> None:
+        self._page = page
         self._routes: list[Route] = []
-        page.route(pattern, lambda route: self._routes.append(route))
-        self._page, self._pattern = page, pattern
+        self._open = False
+        page.route(pattern, self._take)
 
     def wait(self) -> None:
         wait_until(lambda: self._page.wait_for_timeout(10) or self._routes, 20, "the page has asked")
 
     def let_go(self) -> None:
         """Let the held requests go on, and those that come later too."""
-        self._page.unroute(self._pattern)
+        self._open = True
         for route in self._routes:
             try:
                 route.continue_()
             except Error:  # the page has given the request up
                 continue
 
+    def _take(self, route: Route) -> None:
+        if self._open:
+            route.continue_()
+        else:
+            self._routes.append(route)
+
 
 def fails_once(page, pattern: str, status: int = 500, **headers: str) -> None:
     """Let the first request of a page to an address fail."""
-    body = json.dumps({"detail": "the graph is tired"})
-    page.route(
-        pattern,
-        lambda route: route.fulfill(
-            status=status, headers=headers, content_type="application/problem+json", body=body
-        ),
-        times=1,
-    )
+    failed: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if failed:
+            route.continue_()
+            return
+        failed.append(route)
+        body = json.dumps({"detail": "the graph is tired"})
+        route.fulfill(status=status, headers=headers, content_type="application/problem+json", body=body)
+
+    page.route(pattern, answer)
 
 
 def state(page) -> dict[str, str]:

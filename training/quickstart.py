@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
+from rae_serve.errors import InvalidInput
 from rae_serve.files import printable
 from training import commands
 from training.data.dataset import Dataset
@@ -17,17 +19,23 @@ from training.survey import describe, survey
 RECIPE: Final = "flexae-folder"
 
 
-def quickstart(source: str, minutes: float, name: str | None, device: str) -> None:
+def quickstart(folder: str, minutes: float, name: str | None, device: str) -> None:
     """Look at pictures, train, evaluate and export. The same command after a stop goes on where it stopped.
 
     Args:
-        source: The folder of pictures.
+        folder: The folder of pictures.
         minutes: The time to train.
         name: The name of the model; that of the folder unless given.
         device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidInput: There is no such folder, or it holds too few pictures.
     """
-    chosen = name or printable(Path(source).resolve().name)
-    path, bundle, results = (Path(folder) / chosen for folder in ("runs", "exported", "evaluations"))
+    if not Path(folder).is_dir():
+        raise InvalidInput("FOLDER", f"there is no folder {folder}")
+    source = os.path.join(os.curdir, folder)  # a folder also if a data set has the same name
+    chosen = name or printable(Path(folder).resolve().name)
+    path, bundle, results = (Path(place) / chosen for place in ("runs", "exported", "evaluations"))
     held_out = 0
 
     def look(dataset: Dataset) -> None:

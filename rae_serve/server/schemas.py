@@ -33,9 +33,7 @@ Index = Annotated[_Decimal, Path(ge=0, le=MAX_INTEGER, description="The row of t
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 HeaderLength = Annotated[
     Annotated[_Decimal, Field(le=MAX_INTEGER)] | None,
-    Header(
-        alias=HEADER_LENGTH, description="The length of the JSON in bytes, if binary data follows it in the body."
-    ),
+    Header(alias=HEADER_LENGTH, description="The length of the JSON in bytes, if binary data follows it."),
 ]
 PictureFormat = Literal["png", "webp", "jpeg", "npy", "zip", "json"]
 WalkFormat = Literal["png", "webp", "jpeg", "npy", "json", "gif", "webp-animation"]
@@ -218,7 +216,7 @@ class OutputParameters(BaseModel):
     binary_data: bool | None = Field(
         None,
         strict=True,
-        description="Whether the output follows the JSON as binary data. Default: binary_data_output.",
+        description="Whether the output follows the JSON as binary data; by default as binary_data_output says.",
     )
     shared_memory_region: _Unsupported = Field(None, description="Not supported.")
     classification: _Unsupported = Field(None, description="Not supported.")
@@ -271,7 +269,7 @@ class ResponseTensor(BaseModel):
     shape: list[int]
     datatype: str
     parameters: TensorParameters | None = None
-    data: SkipValidation[list[float]] | None = Field(
+    data: SkipValidation[list[int | float]] | None = Field(
         None, description="The numbers in row-major order; left out if they follow the JSON as binary data."
     )
 

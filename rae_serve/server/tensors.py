@@ -16,7 +16,11 @@ from rae_serve.server.schemas import HEADER_LENGTH, InferenceRequest, ResponseTe
 
 Array = npt.NDArray[Any]
 
-_DTYPES: Final = {"FP32": np.dtype("<f4"), "INT64": np.dtype("<i8"), "UINT8": np.dtype("u1")}
+_DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "FP32": np.dtype("<f4"),
+    "INT64": np.dtype("<i8"),
+    "UINT8": np.dtype("u1"),
+}
 
 
 class TensorSpec(NamedTuple):
@@ -132,10 +136,8 @@ def write_output(array: Array, spec: TensorSpec, *, binary: bool) -> tuple[Respo
     if not np.isfinite(array).all():
         problem = f"give {spec.name} that are not finite, which JSON cannot hold; ask for binary_data"
         raise InvalidInput("inputs", problem)
-    # A float32 becomes the shortest decimal that gives it back.
-    tensor.data = (
-        list(chain.from_iterable(arrays.decimals(array))) if array.dtype.kind == "f" else array.ravel().tolist()
-    )
+    is_float = array.dtype.kind == "f"
+    tensor.data = list(chain.from_iterable(arrays.decimals(array))) if is_float else array.ravel().tolist()
     return tensor, b""
 
 

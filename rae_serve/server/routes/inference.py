@@ -42,7 +42,10 @@ _RESPONSE_DOCS: Final = openapi.with_problems(
         "model": InferenceResponse,
         "description": "The outputs: JSON, or JSON and then binary data.",
         "headers": {
-            HEADER_LENGTH: {"schema": {"type": "integer"}, "description": "The length of the JSON in bytes."}
+            HEADER_LENGTH: {
+                "schema": {"type": "integer"},
+                "description": "The length of the JSON in bytes, if binary data follows it.",
+            }
         },
     }
 )
@@ -151,20 +154,21 @@ def _model(catalog: Catalog, name: str, version: str | None = None) -> _Model:
     images = TensorSpec("images", "UINT8", manifest.image.shape)
     match graph:
         case "prior":
-            return _Model(engine, (noise,), latents, lambda given, _, end: engine.submit_latents(given["noise"], end))
+            return _Model(engine, (noise,), latents, _of_one(engine.submit_latents))
         case "decoder":
-            return _Model(
-                engine, (latents,), images, lambda given, _, end: engine.submit_decode(given["latents"], end)
-            )
+            return _Model(engine, (latents,), images, _of_one(engine.submit_decode))
         case "encoder":
-            return _Model(
-                engine, (images,), latents, lambda given, _, end: engine.submit_encode(given["images"], end)
-            )
+            return _Model(engine, (images,), latents, _of_one(engine.submit_encode))
 
     def generate(given: Mapping[str, Array], temperature: float, deadline: float) -> Future[Array]:
         return engine.submit_rows(given["seed"], given["row"], temperature=temperature, deadline=deadline)
 
     return _Model(engine, (TensorSpec("seed", "INT64"), TensorSpec("row", "INT64")), images, generate)
+
+
+def _of_one(submit: Callable[[Array, float], Future[Array]]) -> Submit:
+    """Return the `submit` of a model that takes one input and no temperature."""
+    return lambda given, _, deadline: submit(*given.values(), deadline)
 
 
 def _metadata(catalog: Catalog, name: str, version: str | None = None) -> ModelMetadata:
@@ -209,9 +213,8 @@ async def _infer(
         return asked, given, tensors.wants_binary(asked, model.output)
 
     asked, given, wants_binary = await waiting.in_thread_if_large(len(body), read)
-    array = await waiting.result(
-        request, lambda deadline: model.submit(given, asked.parameters.temperature, deadline)
-    )
+    temperature = asked.parameters.temperature
+    array = await waiting.result(request, lambda deadline: model.submit(given, temperature, deadline))
 
     def write() -> tuple[bytes, bytes]:
         output, binary = tensors.write_output(array, model.output, binary=wants_binary)

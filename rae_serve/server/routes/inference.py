@@ -168,7 +168,12 @@ def _model(catalog: Catalog, name: str, version: str | None = None) -> _Model:
 
 def _of_one(submit: Callable[[Array, float], Future[Array]]) -> Submit:
     """Return the `submit` of a model that takes one input and no temperature."""
-    return lambda given, _, deadline: submit(*given.values(), deadline)
+
+    def submit_one(given: Mapping[str, Array], temperature: float, deadline: float) -> Future[Array]:
+        (array,) = given.values()
+        return submit(array, deadline)
+
+    return submit_one
 
 
 def _metadata(catalog: Catalog, name: str, version: str | None = None) -> ModelMetadata:

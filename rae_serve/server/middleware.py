@@ -58,7 +58,13 @@ def front(app: ASGIApp, catalog: Catalog) -> ASGIApp:
             allow_methods=["GET", "HEAD", "POST"],
             allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-Id", HEADER_LENGTH],
             expose_headers=[
-                *("ETag", "RAE-Digest", "RAE-Model", "RAE-Seed", "Retry-After", "X-Request-Id", HEADER_LENGTH)
+                "ETag",
+                "RAE-Digest",
+                "RAE-Model",
+                "RAE-Seed",
+                "Retry-After",
+                "X-Request-Id",
+                HEADER_LENGTH,
             ],
         )
     return app

@@ -196,7 +196,15 @@ _Name = Annotated[str, Field(max_length=256)]
 _MAX_TENSORS: Final = 16  # more than any model has; a longer list is refused before it is read to the end
 
 
-class TensorParameters(BaseModel):
+class _InferenceModel(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        """Leave out what is null: some clients write every field that they do not use as null."""
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+class TensorParameters(_InferenceModel):
     """The parameters of an input or output."""
 
     binary_data_size: Integer | None = Field(
@@ -210,7 +218,7 @@ class InputParameters(TensorParameters):
     shared_memory_region: _Unsupported = Field(None, description="Not supported.")
 
 
-class OutputParameters(BaseModel):
+class OutputParameters(_InferenceModel):
     """The parameters of a requested output."""
 
     binary_data: bool | None = Field(
@@ -222,7 +230,7 @@ class OutputParameters(BaseModel):
     classification: _Unsupported = Field(None, description="Not supported.")
 
 
-class InferenceParameters(BaseModel):
+class InferenceParameters(_InferenceModel):
     """The parameters of an inference request."""
 
     binary_data_output: bool = Field(
@@ -234,7 +242,7 @@ class InferenceParameters(BaseModel):
     sequence_id: _Unsupported = Field(None, description="Not supported.")
 
 
-class RequestTensor(BaseModel):
+class RequestTensor(_InferenceModel):
     """An input of an inference request."""
 
     name: _Name
@@ -246,14 +254,14 @@ class RequestTensor(BaseModel):
     )
 
 
-class RequestedOutput(BaseModel):
+class RequestedOutput(_InferenceModel):
     """An output that an inference request asks for."""
 
     name: _Name
     parameters: OutputParameters = OutputParameters()
 
 
-class InferenceRequest(BaseModel):
+class InferenceRequest(_InferenceModel):
     """Run a model of the Open Inference Protocol."""
 
     id: str | None = Field(None, description="Comes back in the response.")

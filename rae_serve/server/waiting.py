@@ -18,7 +18,7 @@ Result = TypeVar("Result")
 DEADLINE: Final = "rae_serve.deadline"  # a key of the ASGI scope; the value is a time of time.monotonic()
 # Most results come sooner. Only after this time is it worth the cost to watch for a disconnect.
 _UNWATCHED_S: Final = 0.05
-# Up to this size, encoding images takes less time than handing them to another thread.
+# Up to this size, decoding and encoding take less time than handing the work to another thread.
 _AT_ONCE_BYTES: Final = 32 * 1024
 # Threads that decode and encode pictures, one per core. The codecs release the GIL.
 _picture_threads = ThreadPoolExecutor(cpu_count() or 1, thread_name_prefix="pictures")

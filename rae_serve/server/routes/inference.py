@@ -79,6 +79,7 @@ def routes(catalog: Catalog) -> APIRouter:
     }
 
     @router.get("")
+    @router.get("/", include_in_schema=False)  # the protocol's text has the one, its OpenAPI document the other
     async def show_server() -> ServerMetadata:
         """Show the name, the version and the extensions of the server."""
         return ServerMetadata(name="rae-serve", version=version_of("rae-serve"), extensions=_EXTENSIONS)

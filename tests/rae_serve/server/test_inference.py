@@ -145,6 +145,7 @@ def test_every_model_computes_what_the_engine_does(client, engine, bundle, model
 
 def test_the_server_describes_itself(client):
     server = client.get("/v2").json()
+    assert server == client.get("/v2/", follow_redirects=False).json()
     assert server["name"] == "rae-serve"
     assert server["extensions"] == ["binary_tensor_data"]
     assert client.get("/v2/health/live").json() == {"live": True}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from rae_serve.files import printable
 from training import progress
 from training import recipe as recipes
 from training.autoencoder import Autoencoder, Exportable
+from training.data.dataset import Dataset
 from training.evaluation.prior import compare
 from training.machine import torch_device
 from training.recipe import Recipe, flat
@@ -33,6 +34,7 @@ def train(
     out: Path | None,
     device: str,
     resume: bool,
+    look: Callable[[Dataset], None] | None = None,
 ) -> None:
     """Train a model: start a run in a new folder, or continue the run of a folder.
 
@@ -43,7 +45,9 @@ def train(
         out: The run's folder; runs/RECIPE unless given.
         device: "auto", "cpu" or "cuda".
         resume: Whether to continue the run in that folder.
+        look: Called with the images before the training; None looks at nothing.
     """
+    look = look or (lambda dataset: None)
     recipe = recipes.load(recipe_name, overrides)
     path = out or Path("runs") / recipe.name
     chosen = torch_device(device)
@@ -52,6 +56,7 @@ def train(
         with locked(path):
             dataset = load_data(recipe, source or run.image_source())
             run.require_same(recipe, dataset)
+            look(dataset)
             trainer = Trainer(recipe, dataset, path, chosen)
             trainer.resume()
             _finish(trainer)
@@ -59,6 +64,7 @@ def train(
         check_new(path)
         source = source or recipe.data
         dataset = load_data(recipe, source)
+        look(dataset)
         trainer = Trainer(recipe, dataset, path, chosen)
         Run.create(path, recipe, dataset, source)
         with locked(path):

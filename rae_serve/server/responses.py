@@ -15,7 +15,7 @@ from rae_serve.arrays import Latents, Pixels
 from rae_serve.engine import Engine
 from rae_serve.images import MEDIA_TYPES, Animation
 from rae_serve.server import waiting
-from rae_serve.server.schemas import ImagesResponse, LatentsResponse, SampleResponse, WalkResponse
+from rae_serve.server.schemas import ImagesResponse, LatentsResponse, SampleResponse, WalkRequest, WalkResponse
 
 _ANIMATIONS: Final[dict[str, Animation]] = {"gif": "gif", "webp-animation": "webp"}
 
@@ -62,20 +62,26 @@ async def images_response(engine: Engine, pixels: Pixels, format_: str) -> Respo
     return await _response(engine, pixels, format_, document)
 
 
-async def walk_response(engine: Engine, latents: Latents, pixels: Pixels, format_: str) -> Response:
+async def walk_response(engine: Engine, latents: Latents, pixels: Pixels, asked: WalkRequest) -> Response:
     """Encode the images of an interpolation or an edit, as a strip of one row or as an animation.
 
     Args:
         engine: The engine that made the images.
         latents: The latents of the images, float32 [N, latent_dim].
         pixels: The images, uint8 [N, H, W, C].
-        format_: One of `schemas.WalkFormat`.
+        asked: The request, which says the format.
     """
+    if animation := _ANIMATIONS.get(asked.format):
+        rate, back = asked.frame_rate, asked.there_and_back
+        body = await waiting.in_thread(
+            lambda: images.animate(pixels, animation, frame_rate=rate, there_and_back=back)
+        )
+        return Response(body, headers=model_headers(engine), media_type=MEDIA_TYPES[animation])
 
     def document() -> BaseModel:
         return WalkResponse(**_model(engine), images=_base64_pngs(pixels), latents=arrays.decimals(latents))
 
-    return await _response(engine, pixels, format_, document, columns=len(pixels))
+    return await _response(engine, pixels, asked.format, document, columns=len(pixels))
 
 
 async def latents_response(engine: Engine, latents: Latents, format_: str) -> Response:
@@ -108,7 +114,7 @@ async def _response(
     Args:
         engine: The engine that made the images.
         pixels: The images, uint8 [N, H, W, C].
-        format_: One of `schemas.PictureFormat` or `schemas.WalkFormat`.
+        format_: One of `schemas.PictureFormat`.
         document: Makes the document of the format "json".
         seed: The seed for the header `RAE-Seed`; no such header by default.
         file_name: Names the image of an index, for the format "zip".
@@ -127,11 +133,8 @@ async def _response(
                 return images.encode(images.grid(pixels, columns), format_)
         raise AssertionError(format_)
 
-    if animation := _ANIMATIONS.get(format_):
-        body = await waiting.in_thread(images.animate, pixels, animation)
-    else:
-        body = await waiting.in_thread_if_large(pixels.nbytes, encode)
-    return Response(body, headers=model_headers(engine, seed), media_type=MEDIA_TYPES[animation or format_])
+    body = await waiting.in_thread_if_large(pixels.nbytes, encode)
+    return Response(body, headers=model_headers(engine, seed), media_type=MEDIA_TYPES[format_])
 
 
 def _json(document: BaseModel) -> bytes:

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 from rae_serve import interpolation
 from rae_serve.arrays import MAX_INTEGER
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
+from rae_serve.images import FRAME_RATE
 from rae_serve.manifest import Manifest
 
 
@@ -58,6 +59,16 @@ class _Request(BaseModel):
 class _Response(BaseModel):
     model: str
     digest: str
+
+
+class WalkRequest(_Request):
+    """The fields of an interpolation and of an edit that say how its images are sent."""
+
+    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
+    frame_rate: Number = Field(FRAME_RATE, ge=1, le=50, description="Images per second of an animation.")
+    there_and_back: bool = Field(
+        False, strict=True, description="Whether an animation shows its images backwards after the last one."
+    )
 
 
 class SampleRequest(_Request):
@@ -114,6 +125,7 @@ class Point(BaseModel):
 
     seed: Integer | None = Field(None, description="The seed of the noise.")
     index: Integer = Field(0, description="The row of the seed.")
+    temperature: Number = Field(1.0, ge=0, le=MAX_TEMPERATURE, description="Factor on the noise of the seed.")
     latent: Vector | None = Field(None, description="The latent itself, latent_dim numbers.")
     image: str | None = Field(None, description="A picture file in base64, to be encoded.")
 
@@ -125,7 +137,7 @@ class Point(BaseModel):
         return self
 
 
-class InterpolateRequest(_Request):
+class InterpolateRequest(WalkRequest):
     """Ask for the images between two points."""
 
     start: Point
@@ -139,10 +151,9 @@ class InterpolateRequest(_Request):
         description="linear: a straight line; spherical: an arc, around 0 in noise space and around the mean of the "
         "training latents in latent space. A spherical path in noise space keeps every step as likely as the ends.",
     )
-    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
 
 
-class EditRequest(_Request):
+class EditRequest(WalkRequest):
     """Ask for the images of a point that is moved along the direction of an attribute."""
 
     point: Point
@@ -153,7 +164,6 @@ class EditRequest(_Request):
         description="How far to move, one image per strength. 1 is the distance from the mean of the images without "
         "the attribute to the mean of those with it; negative values move away from the attribute.",
     )
-    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
 
 
 class WalkResponse(ImagesResponse):

@@ -202,6 +202,22 @@ class Engine:
         """
         return self._submit(self._generator, _seeded_rows(n, seed, offset, temperature), deadline)
 
+    def submit_rows(
+        self, seed: npt.ArrayLike, row: npt.ArrayLike, *, temperature: float = 1.0, deadline: float | None = None
+    ) -> Future[Pixels]:
+        """Start to generate the image of every pair of a seed and a row; return a future, as `submit_sample` does.
+
+        Args:
+            seed: N seeds.
+            row: N rows, one of each seed.
+            temperature: Factor on the gaussian columns of the noise, from 0 to 10.
+            deadline: A time of time.monotonic(); None waits for ever.
+        """
+        seeds, rows = arrays.integers("seed", seed), arrays.integers("row", row)
+        if len(seeds) != len(rows):
+            raise InvalidInput("row", f"must be as many as the seeds, {len(seeds)}, not {len(rows)}")
+        return self._submit(self._generator, noise.seeded_rows(seeds, rows, check_temperature(temperature)), deadline)
+
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """Start `latents` and return a future, as `submit_sample` does."""
         rows = arrays.finite_rows("noise", noise, self.manifest.noise.dim)

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from starlette.types import Scope
 
 # These paths need no key: the probes, the description of the API, and the web page, which asks the user for a key.
-_OPEN_PATHS: Final = frozenset(("/livez", "/healthz", "/readyz", "/", "/ui", "/docs", "/openapi.json"))
+_PROBES: Final = ("/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+_OPEN_PATHS: Final = frozenset((*_PROBES, "/", "/ui", "/docs", "/openapi.json"))
 _OPEN_FOLDERS: Final = ("/ui/", "/docs/")
 _REALM: Final = 'Bearer realm="rae-serve"'
 

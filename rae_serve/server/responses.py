@@ -17,8 +17,6 @@ from rae_serve.images import MEDIA_TYPES, Animation
 from rae_serve.server import waiting
 from rae_serve.server.schemas import ImagesResponse, LatentsResponse, SampleResponse, WalkRequest, WalkResponse
 
-# Up to this size, encoding images takes less time than handing them to another thread.
-_ENCODE_AT_ONCE_BYTES: Final = 32 * 1024
 _ANIMATIONS: Final[dict[str, Animation]] = {"gif": "gif", "webp-animation": "webp"}
 
 
@@ -98,7 +96,7 @@ async def latents_response(engine: Engine, latents: Latents, format_: str) -> Re
 
 async def png(image: Pixels) -> bytes:
     """Encode one image [H, W, C] as a PNG file."""
-    return await _in_thread_if_large(image, lambda: images.encode(image))
+    return await waiting.in_thread_if_large(image.nbytes, lambda: images.encode(image))
 
 
 async def _response(
@@ -135,12 +133,8 @@ async def _response(
                 return images.encode(images.grid(pixels, columns), format_)
         raise AssertionError(format_)
 
-    body = await _in_thread_if_large(pixels, encode)
+    body = await waiting.in_thread_if_large(pixels.nbytes, encode)
     return Response(body, headers=model_headers(engine, seed), media_type=MEDIA_TYPES[format_])
-
-
-async def _in_thread_if_large(pixels: Pixels, encode: Callable[[], bytes]) -> bytes:
-    return encode() if pixels.nbytes <= _ENCODE_AT_ONCE_BYTES else await waiting.in_thread(encode)
 
 
 def _json(document: BaseModel) -> bytes:

@@ -50,8 +50,8 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Threads that spin would start the next operator a little sooner on an idle machine. But they take the time of
-        # HTTP and of other work, so that a lone request takes several times as long on a busy one.
+        # Threads that spin would start the next operator a little sooner on an idle machine. But they take the time
+        # of HTTP and of other work, so that a lone request takes several times as long on a busy one.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device, device_id))

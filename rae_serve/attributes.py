@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, islice
 from typing import Final, Literal
 
@@ -34,43 +34,69 @@ _CONVERGED: Final = 1e-9  # Newton's method squares its error, so a further step
 
 
 def find(engine: Engine, labelled: Labelled, method: Method) -> dict[str, Attribute]:
+    """Encode labelled images and find the direction of every attribute, as `find_in` does."""
+    codes, has = encoded(engine, labelled)
+    return find_in(codes, has, labelled.names, labelled.data, method)
+
+
+def find_in(
+    codes: Float64, has: Bools, names: Sequence[str], data: str, method: Method = "difference"
+) -> dict[str, Attribute]:
     """Find the direction of every attribute, and measure how good it is.
 
     Two attributes of which every image has exactly one are the two ends of one direction. The direction has the name
     of the second attribute, and the first is its opposite.
 
     Args:
-        engine: Encodes the images.
-        labelled: The images and their attributes.
+        codes: Latents of the images [N, D].
+        has: Which attributes each image has [N, A].
+        names: The names of the A attributes.
+        data: The name of the images, for the record.
         method: "difference" is the difference of the class means, "linear" the normal of a logistic regression.
 
     Returns:
         The directions, by the names of the attributes.
 
     Raises:
-        InvalidInput: An attribute has too few images with or without it, or most files are no pictures.
+        InvalidInput: An attribute has too few images with or without it; the field is `labels`.
     """
-    labelled = labelled.subsampled()
-    codes, rows = _encoded(engine, labelled)
     search = difference if method == "difference" else linear
-    opposites = _opposites(labelled.has[rows])
+    opposites = _opposites(has)
     found = {}
-    for k, name in enumerate(labelled.names):
+    for k, name in enumerate(names):
         if k in opposites.values():
             continue
-        has = labelled.has[rows, k]
-        yes, no = int(has.sum()), int((~has).sum())
+        yes, no = int(has[:, k].sum()), int((~has[:, k]).sum())
         if min(yes, no) < MIN_IMAGES:
             problem = f"{name!r}: {yes} readable images have it and {no} do not; {MIN_IMAGES} of each are needed"
             raise InvalidInput("labels", problem)
         found[name] = Attribute(
-            direction=[float(x) for x in search(codes, has).astype(np.float32)],
-            source=f"{_METHOD_TEXT[method]}, images of {labelled.data}",
-            opposite=labelled.names[opposites[k]] if k in opposites else None,
+            direction=[float(x) for x in search(codes, has[:, k]).astype(np.float32)],
+            source=f"{_METHOD_TEXT[method]}, images of {data}",
+            opposite=names[opposites[k]] if k in opposites else None,
             images=(yes, no),
-            auc=_held_out_auc(codes, has, search),
+            auc=_held_out_auc(codes, has[:, k], search),
         )
     return found
+
+
+def encoded(engine: Engine, labelled: Labelled) -> tuple[Float64, Bools]:
+    """Return the latents [N, D] of the readable images, at most MAX_IMAGES, and which attributes these have [N, A].
+
+    Raises:
+        InvalidInput: Most files are no pictures; the field is `data`.
+    """
+    labelled = labelled.subsampled()
+    rows: list[int] = []
+    codes: list[npt.NDArray[np.float32]] = []
+    images = labels.pixels(labelled, engine.manifest.image)
+    while chunk := list(islice(images, _CHUNK)):
+        rows += [row for row, _ in chunk]
+        codes.append(engine.encode(np.stack([image for _, image in chunk])))
+    count = len(labelled.has)
+    if 2 * len(rows) < count:
+        raise InvalidInput("data", f"{count - len(rows)} of {count} files are no readable pictures; remove them")
+    return np.concatenate(codes).astype(np.float64), labelled.has[rows]
 
 
 def merge(old: Mapping[str, Attribute], new: Mapping[str, Attribute]) -> dict[str, Attribute]:
@@ -145,17 +171,3 @@ def _opposites(has: Bools) -> dict[int, int]:
         if {first, second}.isdisjoint({*pairs, *pairs.values()}) and (has[:, first] != has[:, second]).all():
             pairs[second] = first
     return pairs
-
-
-def _encoded(engine: Engine, labelled: Labelled) -> tuple[Float64, npt.NDArray[np.int64]]:
-    """Return the latents [N, D] of all readable images, and the rows of these images."""
-    rows: list[int] = []
-    codes: list[npt.NDArray[np.float32]] = []
-    images = labels.pixels(labelled, engine.manifest.image)
-    while chunk := list(islice(images, _CHUNK)):
-        rows += [row for row, _ in chunk]
-        codes.append(engine.encode(np.stack([image for _, image in chunk])))
-    count = len(labelled.has)
-    if 2 * len(rows) < count:
-        raise InvalidInput("data", f"{count - len(rows)} of {count} files are no readable pictures; remove them")
-    return np.concatenate(codes).astype(np.float64), np.array(rows)

@@ -9,17 +9,19 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from rae_serve import files
 from rae_serve.card import model_card
 from rae_serve.errors import BundleError
-from rae_serve.manifest import MANIFEST, File, Manifest, model_digest, read_manifest, sha256, to_json
+from rae_serve.manifest import MANIFEST, File, Manifest, Map, model_digest, read_manifest, sha256, to_json
 
 CARD: Final = "README.md"  # for people only: readers ignore it, and the manifest holds no hash of it
 GOLDEN: Final = "golden.npz"
@@ -66,7 +68,9 @@ class Bundle:
         digest = model_digest({name: file.sha256 for name, file in manifest.files.items()})
         if manifest.digest != digest:
             raise BundleError(f"{folder / MANIFEST}: the model digest does not match the graphs")
-        return cls(folder, manifest, contents)
+        bundle = cls(folder, manifest, contents)
+        bundle.map()
+        return bundle
 
     @property
     def contents(self) -> Mapping[str, bytes]:
@@ -90,6 +94,18 @@ class Bundle:
         except ValueError as error:
             raise BundleError(f"{self.path / VECTORS} cannot be read: {error}") from None
         return document
+
+    def map(self) -> Map | None:
+        """Return the map of latents, or None if the bundle has none.
+
+        Raises:
+            BundleError: The file is no map.
+        """
+        name = self.manifest.map
+        try:
+            return None if name is None else Map.model_validate_json(self._contents[name])
+        except ValidationError as error:
+            raise BundleError(f"{self.path / str(name)} is no map: {error.errors()[0]['msg']}") from None
 
     def golden(self) -> dict[str, npt.NDArray[Any]]:
         """Return the golden arrays, all computed by torch.
@@ -135,23 +151,25 @@ def write(
     return Bundle.load(path)
 
 
-def annotate(bundle: Bundle, *, added: Mapping[str, bytes] | None = None, **facts: Any) -> Bundle:
-    """Replace fields of a bundle's manifest that do not depend on its files, and add files.
+def annotate(
+    bundle: Bundle, *, added: Mapping[str, bytes] | None = None, dropped: Collection[str] = (), **facts: Any
+) -> Bundle:
+    """Replace fields of a bundle's manifest that do not depend on its files, and add or drop files.
 
-    The files that are there and the digest stay the same. Another process reads either the old manifest or the new.
+    The other files and the digest stay the same. Another process reads either the old manifest or the new.
 
     Args:
         bundle: The bundle.
         added: Files that the manifest does not list yet, by name.
+        dropped: Names of files that the bundle no longer needs.
         facts: Fields of the manifest such as `quality`, `attributes` and `licence`.
 
     Raises:
         RaeServeError: The folder cannot be written. The bundle is then as it was before.
     """
     added = added or {}
-    manifest = Manifest.model_validate(
-        bundle.manifest.model_dump() | facts | {"files": bundle.manifest.files | _listed(added)}
-    )
+    kept = {name: file for name, file in bundle.manifest.files.items() if name not in dropped}
+    manifest = Manifest.model_validate(bundle.manifest.model_dump() | facts | {"files": kept | _listed(added)})
     before = {name for name in added if (bundle.path / name).exists()}
     try:
         for name, data in added.items():
@@ -162,6 +180,9 @@ def annotate(bundle: Bundle, *, added: Mapping[str, bytes] | None = None, **fact
         for name in added.keys() - before:
             (bundle.path / name).unlink(missing_ok=True)
         raise
+    for name in set(dropped) - added.keys():
+        with suppress(OSError):  # what stays has no effect
+            (bundle.path / name).unlink()
     return Bundle.load(bundle.path)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 
 from rae_serve.errors import BundleError
 from rae_serve.preprocessing import Preprocessing
@@ -41,6 +41,44 @@ class Model(Section):
     parameters: dict[str, Any]
 
 
+class Principal(Section):
+    """The directions along which latents of images vary most, the strongest first: at most eight.
+
+    They are unit vectors, at right angles to each other. The coordinate of a latent along a direction is the inner
+    product of the direction and (latent − `latent.mean`).
+    """
+
+    directions: list[list[float]] = Field(description="One entry per latent dimension each.")
+    shares: list[Annotated[float, Field(ge=0.0, le=1.0)]] = Field(
+        description="The part of the latents' variance that lies along each direction."
+    )
+    prior_quantiles: list[list[float]] = Field(
+        description="For each of the quantile levels, the quantile of the prior's coordinates along each direction."
+    )
+
+
+class Map(Section):
+    """Latents of images and of the prior, projected on the first two principal directions.
+
+    A point is a pair of coordinates. What a projection hides, such as distances along other directions, is not in it.
+    """
+
+    images: list[tuple[float, float]] = Field(description="Points of images, at most 2,000.")
+    prior: list[tuple[float, float]] = Field(description="Points of the prior: rows 0, 1, … of seed 0.")
+    names: list[str] = Field([], description="Names of the labels.")
+    labels: list[list[NonNegativeInt]] = Field(
+        [], description="For each image, the indices of its labels in `names`; empty if there are no labels."
+    )
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> Self:
+        if self.labels and len(self.labels) != len(self.images):
+            raise ValueError(f"labels has {len(self.labels)} entries, not {len(self.images)}")
+        if any(label >= len(self.names) for labels in self.labels for label in labels):
+            raise ValueError(f"a label has no name: there are {len(self.names)} names")
+        return self
+
+
 class Latent(Section):
     """The latent space. Its statistics describe the encoded training images, one entry per dimension."""
 
@@ -56,15 +94,34 @@ class Latent(Section):
     std: list[float]
     quantile_levels: list[float] = Field(description="Levels between 0 and 1; 0.5 is the median.")
     quantiles: list[list[float]] = Field(description="For each quantile level, one value per dimension.")
+    prior_quantiles: list[list[float]] | None = Field(
+        None, exclude_if=_is_none, description="The same as `quantiles`, of the prior's latents."
+    )
+    principal: Principal | None = Field(
+        None, exclude_if=_is_none, description="The principal directions of the latents of images."
+    )
 
     @model_validator(mode="after")
     def _check_lengths(self) -> Self:
         for name, entries in (("active", self.active), ("mean", self.mean), ("std", self.std)):
             if len(entries) != self.dim:
                 raise ValueError(f"{name} has {len(entries)} entries, not {self.dim}")
-        if [len(values) for values in self.quantiles] != [self.dim] * len(self.quantile_levels):
-            raise ValueError(f"quantiles must hold {self.dim} values for each level")
+        for name, rows, width in self._tables():
+            if [len(values) for values in rows] != [width] * len(self.quantile_levels):
+                raise ValueError(f"{name} must hold {width} values for each level")
+        if self.principal:
+            found, shares = self.principal.directions, self.principal.shares
+            if not found or len(shares) != len(found) or {len(direction) for direction in found} != {self.dim}:
+                raise ValueError(f"principal must hold directions of {self.dim} entries, and a share for each")
         return self
+
+    def _tables(self) -> Iterator[tuple[str, list[list[float]], int]]:
+        """Yield each table of quantiles, with its name and the values that it must have for each level."""
+        yield "quantiles", self.quantiles, self.dim
+        if self.prior_quantiles is not None:
+            yield "prior_quantiles", self.prior_quantiles, self.dim
+        if self.principal is not None:
+            yield "principal.prior_quantiles", self.principal.prior_quantiles, len(self.principal.directions)
 
 
 class Noise(Section):
@@ -165,6 +222,11 @@ class Manifest(Section):
     image: Preprocessing
     latent: Latent
     noise: Noise
+    map: str | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="The name of the file with the map of latents, which `files` lists too.",
+    )
     attributes: dict[str, Attribute] = {}
     training: Training
     quality: dict[str, Figure] = {}
@@ -180,6 +242,12 @@ class Manifest(Section):
         description="Identity of the model: SHA-256 over the hexadecimal hashes of prior.onnx and decoder.onnx."
     )
     files: dict[str, File]
+
+    @model_validator(mode="after")
+    def _check_map(self) -> Self:
+        if self.map is not None and (self.map not in self.files or self.latent.principal is None):
+            raise ValueError("map must name one of the files, and needs latent.principal")
+        return self
 
     @model_validator(mode="after")
     def _check_directions(self) -> Self:

@@ -13,8 +13,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from rae_serve import arrays, attributes, files, golden, images, labels, noise, parity, upgrading
-from rae_serve.bundle import VECTORS, Bundle, annotate
+from rae_serve import arrays, attributes, files, golden, images, labels, noise, parity, projection, upgrading
+from rae_serve.bundle import VECTORS, Bundle
 from rae_serve.cli.common import (
     INTEGER,
     NUMBER,
@@ -156,12 +156,15 @@ def find_attributes(
     method: Annotated[attributes.Method, typer.Option(help=_METHOD)] = "difference",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find directions of attributes, say how good they are, and store them in the bundle."""
+    """Find directions of attributes, say how good they are, and store them in the bundle, with a map of the pictures."""
     loaded = Bundle.load(bundle)
     known_as = loaded.manifest.training.data
     labelled = labels.read(data, table, known_as, lambda: import_training("data.labels"))
-    found = attributes.find(Engine(loaded, device=device), labelled, method)
-    annotate(loaded, attributes=attributes.merge(loaded.manifest.attributes, found))
+    engine = Engine(loaded, device=device)
+    codes, has = attributes.encoded(engine, labelled)
+    found = attributes.find_in(codes, has, labelled.names, labelled.data, method)
+    kept = attributes.merge(loaded.manifest.attributes, found)
+    projection.annotate(engine, codes, labelled.names, has, attributes=kept)
     rows = Table("attribute", box=None, pad_edge=False)
     for heading in ("images with it", "without it", "AUC"):
         rows.add_column(heading, justify="right")

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rae_serve import bundle, files, golden, noise, parity
+from rae_serve import bundle, files, golden, noise, parity, projection
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, RaeServeError, RunError
 from rae_serve.images import encode_npz
-from rae_serve.manifest import LATENT_TOLERANCE, MANIFEST, SCHEMA_VERSION, Parity, Precision, Tolerance
+from rae_serve.manifest import LATENT_TOLERANCE, MANIFEST, SCHEMA_VERSION, Latent, Parity, Precision, Tolerance
 from training.autoencoder import Autoencoder, Exportable
 from training.export import graphs, rewriting
 from training.export.graphs import DecoderGraph, EncoderGraph, PriorGraph
@@ -105,6 +105,13 @@ def export(
         onnx_files[bundle.GENERATOR] = rewriting.joined(onnx_files["prior"], onnx_files["decoder"])
     facts["precision"] = {name: rewriting.precision(graph) for name, graph in onnx_files.items()}
     contents = {f"{name}.onnx": graph for name, graph in onnx_files.items()} | {bundle.GOLDEN: encode_npz(arrays)}
+    # Not in the graphs' metadata: other versions of LAPACK differ in the last digits, and the digest must not.
+    kept = latents[:, exportable.active].astype(np.float64)
+    prior = Inference(model, _CPU).latents(projection.PRIOR_ROWS, projection.PRIOR_SEED).astype(np.float64)
+    latent = projection.describe(Latent.model_validate(facts["latent"]), kept, prior)
+    facts["latent"] = latent
+    facts["map"], drawn = projection.file_of(projection.draw(latent, kept, prior))
+    contents[facts["map"]] = drawn
     cost = _pruning_cost(trained, model, images) if len(exportable.active) < latents.shape[1] else None
     measured, vectors = _measure(facts, contents)
     facts["parity"] = measured.model_copy(update={"pruning_grey_levels": cost})

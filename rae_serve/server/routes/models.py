@@ -5,6 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from rae_serve.engine import Engine
+from rae_serve.errors import NotFound
+from rae_serve.manifest import Map
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.openapi import problem_docs
 from rae_serve.server.schemas import ModelDetail, ModelList, ModelSummary
@@ -25,6 +27,14 @@ def routes(catalog: Catalog) -> APIRouter:
     async def show_model(name: str) -> ModelDetail:
         """Show the whole manifest of a model."""
         return ModelDetail(name=name, manifest=catalog.engine(name).manifest)
+
+    @router.get("/v1/models/{name}/map", responses=problem_docs(404, 422))
+    async def show_map(name: str) -> Map:
+        """Show the map of a model: latents of images and of the prior on the first two principal directions."""
+        drawn = catalog.engine(name).bundle.map()
+        if drawn is None:
+            raise NotFound(f"model {name!r} has no map; export it again, or rae-serve attributes draws one")
+        return drawn
 
     return router
 

@@ -1,7 +1,7 @@
 // The view for editing: take a picture of the user's own or a row of a seed, and move it along attributes.
 
 import { button, copyButton, figure, make, slider } from "./elements.js";
-import { atPoint, moved, pointBar, UNTOUCHED, withStrength } from "./point.js";
+import { atPoint, moved, pointBar, RESET, UNTOUCHED, withStrength } from "./point.js";
 import { curlOf, curlOfFile, post, quoted } from "./service.js";
 import { change, changeLive, files, state } from "./state.js";
 
@@ -22,7 +22,7 @@ export function edit(model, life) {
     name, opposite, low: -LIMIT, high: LIMIT,
     onInput: (strength) => changeLive({ edit: withStrength(state.edit, name, strength) }, `attribute ${name}`),
   }));
-  const bar = pointBar(button("Reset all", () => change({ edit: {}, move: {} })), chooser());
+  const bar = pointBar(button("Reset all", () => change(RESET)), chooser());
   const place = atPoint(model, life, make("div", {},
     make("div", { class: "trio" }, own.element, before.element, after.element),
     make("h3", {}, "Attributes"),

@@ -4,8 +4,9 @@ import { area, button, field, integer, make, put } from "./elements.js";
 import { encode, latentOf } from "./service.js";
 import { change, files, state } from "./state.js";
 
-// What leads back to the seed, without anything that was made of it.
-export const UNTOUCHED = { latent: null, picture: "", edit: {}, move: {} };
+// What takes back all moves of a point; and what leads back to the seed.
+export const RESET = { edit: {}, along: {}, move: {} };
+export const UNTOUCHED = { latent: null, picture: "", ...RESET };
 
 export function randomSeed() {
   return Math.floor(Math.random() * 1e9);
@@ -67,10 +68,12 @@ async function encoded(model, file, signal) {
 
 // Return a latent with the edits and the moves of the state.
 export function moved(model, base) {
-  const { attributes } = model.manifest;
-  const edits = Object.entries(state.edit).filter(([name]) => attributes[name]);
-  return base.map((start, i) => edits.reduce(
-    (sum, [name, strength]) => sum + strength * attributes[name].direction[i], start + (state.move[i] ?? 0)));
+  const { attributes, latent: { principal } } = model.manifest;
+  const steps = [
+    ...Object.entries(state.edit).map(([name, strength]) => [attributes[name]?.direction, strength]),
+    ...Object.entries(state.along).map(([number, distance]) => [principal?.directions[number - 1], distance]),
+  ].filter(([direction]) => direction);
+  return base.map((start, i) => steps.reduce((sum, [direction, by]) => sum + by * direction[i], start + (state.move[i] ?? 0)));
 }
 
 // Return a record of strengths with one more; 0 takes the name out.

@@ -34,6 +34,7 @@ const KEYS = {
   latent, // a point that comes from no seed, and is then used instead of it
   picture: text(""), // the id of the user's file that `latent` was encoded from
   edit: strengths, // strengths by attribute
+  along: strengths, // what is added along a principal direction, by number
   move: strengths, // what is added to a dimension of the latent, by index
   from: integer(0), // the first row of the gallery
   open: flag, // whether the row is shown in a dialog

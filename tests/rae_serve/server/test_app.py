@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from rae_serve import images, png
+from rae_serve import images, png, projection
 from rae_serve.batching import MicroBatcher
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
@@ -24,6 +24,8 @@ from rae_serve.server.middleware import RequestMiddleware
 from rae_serve.server.problems import ProblemMiddleware
 from rae_serve.server.settings import Settings
 from rae_serve.server.short_path import ShortPath
+
+RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module", params=["app", "short path"])
@@ -70,6 +72,19 @@ def test_models_are_listed_and_shown(client, bundle):
     }
     shown = client.get("/v1/models/digits").json()
     assert shown["manifest"] == bundle.manifest.model_dump(mode="json")
+
+
+def test_the_map_of_a_model_is_shown(client, bundle, engine, tmp_path):
+    assert "no map" in problem(client.get("/v1/models/digits/map"), 404)["detail"]
+    mapped = Engine(Bundle.load(shutil.copytree(bundle.path, tmp_path / "mapped")), device="cpu")
+    projection.annotate(mapped, RNG.normal(size=(20, 8)), ["odd"], np.arange(20)[:, None] % 2 == 1)
+    mapped.close()
+    catalog = Catalog(Settings(bundles=str(tmp_path / "mapped"), device="cpu"))
+    catalog.load()
+    shown = TestClient(create_app(catalog)).get("/v1/models/mapped/map").json()
+    assert shown == Bundle.load(tmp_path / "mapped").map().model_dump(mode="json")
+    assert shown["labels"] == [[], [0]] * 10
+    catalog.close()
 
 
 def test_every_format_and_address_shows_the_same_pixels(client, bundle, engine):

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import Error, Route, expect
+from sklearn.datasets import load_digits
 
-from rae_serve import images
+from rae_serve import images, projection
 from rae_serve.bundle import Bundle, annotate
 from rae_serve.engine import Engine
 from rae_serve.manifest import Attribute
@@ -31,13 +32,25 @@ UI = Path(__file__).parents[3] / "rae_serve" / "server" / "ui"
 
 @pytest.fixture(scope="module")
 def folder(bundle, tmp_path_factory):
-    """A folder of two bundles: digits, with attributes, and strokes, of another shape and with more dimensions."""
+    """A folder of three bundles: digits, with attributes; mapped, with labels; strokes, of another shape, without either."""
     folder = tmp_path_factory.mktemp("bundles")
     digits = Bundle.load(shutil.copytree(bundle.path, folder / "digits"))
     young = Attribute(direction=[0.5] * 8, source="by hand", opposite="Old", images=(7, 9), auc=0.75)
     annotate(digits, attributes={"Smile": Attribute(direction=[1.0] * 8, source="by hand"), "Young": young})
+    engine = Engine(Bundle.load(shutil.copytree(bundle.path, folder / "mapped")), device="cpu")
+    labelled = load_digits()
+    codes = engine.encode(np.rint(labelled.images * (255 / 16)).astype(np.uint8)[..., None]).astype(float)
+    names = [str(k) for k in range(10)]
+    projection.annotate(engine, codes, names, labelled.target[:, None] == np.arange(10))
+    engine.close()
     shutil.copytree(ROOT / "exported" / "flexae-mnist-small", folder / "strokes")
     return folder
+
+
+@pytest.fixture(scope="module")
+def mapped(folder) -> Bundle:
+    """The bundle with principal directions and a map."""
+    return Bundle.load(folder / "mapped")
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +175,10 @@ def figure(page, name: str):
 
 def code_of(engine, seed: int, row: int, temperature: float = 1.0) -> np.ndarray:
     return engine.latents(engine.noise(1, seed=seed, offset=row, temperature=temperature))[0]
+
+
+def decoded(engine, latent: np.ndarray) -> np.ndarray:
+    return engine.decode([latent])[0, ..., 0].astype(int)
 
 
 def until_shown(page, name: str, expected: np.ndarray) -> None:
@@ -364,6 +381,32 @@ def test_the_explorer_folds_away_all_but_the_widest_dimensions(page, server, fol
     expect(sliders).to_have_count(16)
     page.reload()
     expect(sliders).to_have_count(16)
+
+
+def test_the_explorer_moves_along_the_principal_directions(page, server, engine, mapped):
+    page.goto(f"{server}/ui/#explore?model=mapped&seed=3&row=2")
+    loaded(page, "The latent, decoded")
+    latent = mapped.manifest.latent
+    sliders = page.get_by_role("slider")
+    share = round(100 * latent.principal.shares[0])
+    assert sliders.first.get_attribute("aria-label") == f"Direction 1 ({share} %)"
+    expect(sliders).to_have_count(8)
+    for _ in range(6):
+        page.get_by_role("slider", name="Direction 2").press("ArrowRight")
+    wait_until(lambda: "along" in state(page), 20, "the move is in the address")
+    distance = float(state(page)["along"].removeprefix("2:"))
+    code = code_of(engine, 3, 2)
+    until_shown(
+        page, "The latent, decoded", decoded(engine, code + distance * np.array(latent.principal.directions[1]))
+    )
+    page.reload()
+    page.get_by_text("The 8 dimensions one by one").click()
+    expect(sliders).to_have_count(16)
+    page.get_by_role("slider", name="Direction 1").hover()
+    page.get_by_text(f"Direction 1 ({share} %), lowest to highest").wait_for()
+    page.get_by_role("button", name="Reset Direction 2").click()
+    until_shown(page, "The latent, decoded", decoded(engine, code))
+    wait_until(lambda: "along" not in state(page), 20, "the move is gone from the address")
 
 
 def test_a_slider_shows_what_it_does_when_it_is_pointed_at(page, server):

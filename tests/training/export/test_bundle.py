@@ -101,6 +101,18 @@ def test_the_manifest_describes_the_codes(run, bundle):
     np.testing.assert_allclose(median, np.median(codes, axis=0), atol=1e-3)
 
 
+def test_the_bundle_has_the_directions_and_the_map_of_the_codes(run, bundle, engine):
+    codes, latent, drawn = engine.encode(run.reference()), bundle.manifest.latent, bundle.map()
+    directions = np.array(latent.principal.directions)
+    np.testing.assert_allclose(directions @ directions.T, np.eye(len(directions)), atol=1e-4)
+    along = (codes - latent.mean) @ directions.T
+    np.testing.assert_allclose(along.var(axis=0) / codes.var(axis=0).sum(), latent.principal.shares, atol=1e-3)
+    np.testing.assert_allclose(drawn.images, along[:, :2], rtol=1e-2, atol=1e-3)
+    prior = engine.latents(engine.noise(len(drawn.prior), seed=0))
+    np.testing.assert_allclose(drawn.prior, (prior - latent.mean) @ directions[:2].T, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(np.median(prior, axis=0), latent.prior_quantiles[4], atol=1e-3)
+
+
 def test_the_same_checkpoint_gives_the_same_files(run, bundle, tmp_path):
     again = export(run, tmp_path / "again")
     assert again.manifest == bundle.manifest

@@ -156,7 +156,7 @@ def find_attributes(
     method: Annotated[attributes.Method, typer.Option(help=_METHOD)] = "difference",
     device: DeviceOption = "auto",
 ) -> None:
-    """Find directions of attributes, say how good they are, and store them in the bundle, with a map of the pictures."""
+    """Find directions of attributes, say how good they are, and store them in the bundle, with a map."""
     loaded = Bundle.load(bundle)
     known_as = loaded.manifest.training.data
     labelled = labels.read(data, table, known_as, lambda: import_training("data.labels"))

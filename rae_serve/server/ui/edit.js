@@ -1,8 +1,8 @@
 // The view for editing: take a picture of the user's own or a row of a seed, and move it along attributes.
 
-import { button, copyButton, figure, make, slider } from "./elements.js";
-import { atPoint, moved, pointBar, RESET, UNTOUCHED, withStrength } from "./point.js";
-import { curlOf, curlOfFile, post, quoted } from "./service.js";
+import { button, commands, figure, make, slider } from "./elements.js";
+import { atPoint, moved, pathOf, pointBar, RESET, UNTOUCHED, withStrength } from "./point.js";
+import { curlOf, curlOfFile, post } from "./service.js";
 import { change, changeLive, files, state } from "./state.js";
 
 const LIMIT = 2; // the largest strength; 1 is the distance between the images with an attribute and those without
@@ -26,7 +26,9 @@ export function edit(model, life) {
   const place = atPoint(model, life, make("div", {},
     make("div", { class: "trio" }, own.element, before.element, after.element),
     make("h3", {}, "Attributes"),
-    attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : none(model)),
+    attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : make("div", {},
+      make("p", {}, "This model has no attributes yet. This command finds some in labelled pictures; they then appear here:"),
+      commands(`rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`))),
   (base, group) => {
     const file = files.get(state.picture);
     own.show(file);
@@ -95,11 +97,4 @@ function cropBox({ crop, width: ours, height: theirs }, width, height) {
   if (typeof crop === "number" && crop <= Math.min(width, height)) return { width: crop, height: crop };
   const scale = Math.min(width / ours, height / theirs);
   return { width: Math.min(width, ours * scale), height: Math.min(height, theirs * scale) };
-}
-
-function none(model) {
-  const command = `rae-serve attributes exported/${/^[\w.-]+$/.test(model.name) ? model.name : quoted(model.name)} --data LABELLED_PICTURES`;
-  return make("div", {},
-    make("p", {}, "This model has no attributes yet. This command finds some in labelled pictures; they then appear here:"),
-    make("div", { class: "command" }, make("code", {}, command), copyButton("Copy", () => command)));
 }

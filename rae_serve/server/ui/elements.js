@@ -43,6 +43,11 @@ export function copyButton(text, get) {
   return button(text, () => copy(get()));
 }
 
+// Show commands that can be copied.
+export function commands(...lines) {
+  return make("div", {}, ...lines.map((line) => make("div", { class: "command" }, make("code", {}, line), copyButton("Copy", () => line))));
+}
+
 // Make a place for what the service answers. It shows that it waits, and a failure with a button that tries again.
 //
 // `want(key, work, group)` asks for the content of this key: `work(signal)` returns a function that shows it. An answer

@@ -1,7 +1,7 @@
 // The view of a single latent, with a slider for each principal direction, or else for each dimension, the widest first.
 
 import { button, figure, make, slider } from "./elements.js";
-import { atPoint, moved, pointBar, RESET, UNTOUCHED, withStrength } from "./point.js";
+import { atPoint, endButtons, moved, pointBar, RESET, UNTOUCHED, withStrength } from "./point.js";
 import { curlOf, dataUrl, post, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
@@ -70,12 +70,8 @@ export function explore(model, life) {
   const bar = pointBar(
     button("Mean", () => change({ ...UNTOUCHED, latent: mean })),
     button("Reset all", () => change(RESET)));
-  const here = () => state.latent || Object.keys(RESET).some((key) => Object.keys(state[key]).length)
-    ? { latent: moved(model, base) } : { seed: state.seed, row: state.row };
   const place = atPoint(model, life, make("div", { class: "split" },
-    make("div", { class: "stage" }, shown.element, make("div", { class: "bar" },
-      button("Interpolate from", () => change({ view: "interpolate", start: here() })),
-      button("Interpolate to", () => change({ view: "interpolate", end: here() }))), peek),
+    make("div", { class: "stage" }, shown.element, endButtons(() => moved(model, base)), peek),
     make("div", {},
       group(sliders.slice(0, count)),
       make("p", { class: "hint" }, (principal ? `Along these directions lie ${percent(principal.shares.reduce((a, b) => a + b))} of the variance of the codes of images. ` : "") +

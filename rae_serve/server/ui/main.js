@@ -1,15 +1,16 @@
 // Show the view and the model that the state names.
 
 import { catalog, detail, refresh } from "./catalog.js";
-import { button, copy, copyButton, make, notice } from "./elements.js";
+import { button, commands, copy, make, notice } from "./elements.js";
 import { edit, takeFile } from "./edit.js";
 import { explore } from "./explore.js";
 import { gallery } from "./gallery.js";
 import { interpolate } from "./interpolate.js";
+import { map } from "./map.js";
 import { fit } from "./scale.js";
 import { addressOf, change, faults, linkTo, onChange, state } from "./state.js";
 
-const SHOW = { gallery, explore, interpolate, edit };
+const SHOW = { gallery, map, explore, interpolate, edit };
 const ASK_AGAIN_MS = 10_000; // how often a page that is looked at asks for the models
 const place = document.getElementById("view"), choice = document.getElementById("model");
 const links = document.querySelectorAll("nav a"), pixels = document.getElementById("pixels");
@@ -79,10 +80,6 @@ function say(sentences, ...actions) {
   document.getElementById("facts").textContent = "";
   place.replaceChildren(make("div", { class: "fault page", role: "alert" },
     ...sentences.map((sentence) => make("p", {}, sentence)), make("div", { class: "bar" }, ...actions)));
-}
-
-function commands(...lines) {
-  return make("div", {}, ...lines.map((line) => make("div", { class: "command" }, make("code", {}, line), copyButton("Copy", () => line))));
 }
 
 function offer() {

@@ -1,7 +1,7 @@
 // The point that Explore and Edit start from: a row of a seed, the mean, or a picture of the user's own.
 
 import { area, button, field, integer, make, put } from "./elements.js";
-import { encode, latentOf } from "./service.js";
+import { encode, latentOf, quoted } from "./service.js";
 import { change, files, state } from "./state.js";
 
 // What takes back all moves of a point; and what leads back to the seed.
@@ -74,6 +74,20 @@ export function moved(model, base) {
     ...Object.entries(state.along).map(([number, distance]) => [principal?.directions[number - 1], distance]),
   ].filter(([direction]) => direction);
   return base.map((start, i) => steps.reduce((sum, [direction, by]) => sum + by * direction[i], start + (state.move[i] ?? 0)));
+}
+
+// Make the buttons that take the point as an end of an interpolation. `latent()` is the point, moved.
+export function endButtons(latent) {
+  const untouched = () => !state.latent && !Object.keys(RESET).some((key) => Object.keys(state[key]).length);
+  const here = () => (untouched() ? { seed: state.seed, row: state.row } : { latent: latent() });
+  return make("div", { class: "bar" },
+    button("Interpolate from", () => change({ view: "interpolate", start: here() })),
+    button("Interpolate to", () => change({ view: "interpolate", end: here() })));
+}
+
+// Return the path of a model's bundle, as a command names it.
+export function pathOf({ name }) {
+  return `exported/${/^[\w.-]+$/.test(name) ? name : quoted(name)}`;
 }
 
 // Return a record of strengths with one more; 0 takes the name out.

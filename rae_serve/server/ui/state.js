@@ -41,9 +41,10 @@ const KEYS = {
   more: flag, // whether all dimensions are shown
   start: end({ seed: 7, row: 0 }), end: end({ seed: 7, row: 1 }), steps: integer(10, 2, 64),
   space: choice("noise", "noise", "latent"), path: choice("spherical", "spherical", "linear"),
+  layer: choice("all", "all", "images", "prior", "pictures"), label: text(""), // what the map shows
   pixels: choice("auto", "auto", "sharp", "smooth"),
 };
-const VIEWS = ["gallery", "explore", "interpolate", "edit"];
+const VIEWS = ["gallery", "map", "explore", "interpolate", "edit"];
 
 // The files that the user chose, by id; the address can name them, but not keep them.
 export const files = new Map();

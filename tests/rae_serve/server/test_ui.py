@@ -32,7 +32,7 @@ UI = Path(__file__).parents[3] / "rae_serve" / "server" / "ui"
 
 @pytest.fixture(scope="module")
 def folder(bundle, tmp_path_factory):
-    """A folder of three bundles: digits, with attributes; mapped, with labels; strokes, of another shape, without either."""
+    """A folder of bundles: digits, with attributes; mapped, with a map; strokes, of another shape, without a map."""
     folder = tmp_path_factory.mktemp("bundles")
     digits = Bundle.load(shutil.copytree(bundle.path, folder / "digits"))
     young = Attribute(direction=[0.5] * 8, source="by hand", opposite="Old", images=(7, 9), auc=0.75)
@@ -426,6 +426,82 @@ def test_a_random_picture_comes_from_the_prior(page, server, engine):
     until_shown(page, "The latent, decoded", engine.sample(1, seed=seed)[0, ..., 0])
 
 
+# Map
+
+
+def plane_latent(page, mapped, across: float, down: float) -> np.ndarray:
+    """The latent at a place of the map: parts of its width and height."""
+    left, top, width, height = map(float, page.locator(".map svg").first.get_attribute("viewBox").split())
+    latent = mapped.manifest.latent
+    place = np.array([left + across * width, -(top + down * height)])
+    return latent.mean + place @ np.array(latent.principal.directions[:2])
+
+
+def on_map(page, across: float, down: float) -> dict[str, float]:
+    """A place of the map in pixels of its border box, whose border is one pixel wide."""
+    width, height = page.locator(".map").evaluate("e => [e.clientWidth, e.clientHeight]")
+    return {"x": 1 + round(across * width), "y": 1 + round(down * height)}
+
+
+def test_a_place_on_the_map_is_seen_taken_and_left_by_an_interpolation(page, server, engine, mapped):
+    page.goto(f"{server}/ui/#map?model=mapped")
+    loaded(page, "The latent, decoded")
+    page.locator(".map path").first.wait_for(state="attached")
+    plane, width = page.locator(".map"), page.locator(".map").evaluate("e => e.clientWidth")
+    first, last = (round(part * width) / width for part in (0.25, 0.75))
+    plane.hover(position=on_map(page, first, first))
+    seen = decoded(engine, plane_latent(page, mapped, first, first))
+    until_shown(page, "The latent, decoded", seen)
+    assert "latent" not in state(page)
+    plane.click(position=on_map(page, first, first))
+    wait_until(lambda: "latent" in state(page), 20, "the point is taken")
+    page.mouse.move(0, 0)
+    until_shown(page, "The latent, decoded", seen)
+    end = decoded(engine, plane_latent(page, mapped, last, first))
+    plane.drag_to(plane, source_position=on_map(page, first, first), target_position=on_map(page, last, first))
+    until_state(page, view="interpolate", path="linear")
+    until_shown(page, "Step 1 of 10", seen)
+    until_shown(page, "Step 10 of 10", end)
+    page.go_back()
+    until_shown(page, "The latent, decoded", seen)
+
+
+def test_the_map_goes_by_keyboard(page, server, engine):
+    page.goto(f"{server}/ui/#map?model=mapped&seed=3")
+    until_shown(page, "The latent, decoded", decoded(engine, code_of(engine, 3, 0)))
+    page.locator(".map path").first.wait_for(state="attached")
+    mark = page.locator(".map i")
+    before = mark.bounding_box()
+    page.get_by_role("application").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp"):
+        page.keyboard.press(key)
+    wait_until(lambda: "latent" in state(page), 20, "the point is moved")
+    after = mark.bounding_box()
+    assert after["x"] - before["x"] == pytest.approx(2 * (before["y"] - after["y"]), abs=0.5)
+    assert after["x"] > before["x"]
+
+
+def test_the_map_shows_labels_and_layers(page, server):
+    page.goto(f"{server}/ui/#map?model=mapped")
+    names = page.locator(".map b")
+    expect(names).to_have_text([str(k) for k in range(10)])
+    page.get_by_label("Label").select_option("3")
+    expect(names).to_have_text(["3"])
+    page.get_by_label("Show").select_option("prior")
+    expect(names).to_have_count(0)
+    page.get_by_label("Show").select_option("pictures")
+    expect(page.locator(".map img")).to_have_count(192)
+    page.reload()
+    expect(page.locator(".map img")).to_have_count(192)
+    assert {"label": "3", "layer": "pictures"}.items() <= state(page).items()
+
+
+def test_without_a_map_the_page_says_how_to_get_one(page, server):
+    page.goto(f"{server}/ui/#map?model=strokes")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    assert clipboard(page) == "rae-serve attributes exported/strokes --data LABELLED_PICTURES"
+
+
 # Interpolate
 
 
@@ -703,6 +779,7 @@ def test_a_slow_first_answer_does_not_replace_the_users_picture(page, server, en
     ("view", "address", "done"),
     [
         ("gallery", "sample", "Seed 7, row 0"),
+        ("map", "models/mapped/map", "The latent, decoded"),
         ("explore", "interpolate", "The latent, decoded"),
         ("interpolate", "interpolate", "Step 1 of 10"),
         ("edit", "decode", "Edited"),
@@ -710,7 +787,7 @@ def test_a_slow_first_answer_does_not_replace_the_users_picture(page, server, en
 )
 def test_a_failure_stays_where_it_happened_and_can_be_tried_again(page, server, view, address, done):
     fails_once(page, f"**/v1/{address}")
-    page.goto(f"{server}/ui/#{view}?model=digits")
+    page.goto(f"{server}/ui/#{view}?model=mapped")
     fault = page.get_by_role("alert").filter(has_text="the graph is tired").first
     fault.wait_for()
     fault.get_by_role("button", name="Retry").click()
@@ -864,7 +941,7 @@ def test_an_animation_can_be_saved(page, server, tmp_path):
 
 
 @pytest.mark.parametrize("width", [360, 844])
-@pytest.mark.parametrize("view", ["gallery", "gallery?open=1", "explore", "interpolate", "edit"])
+@pytest.mark.parametrize("view", ["gallery", "gallery?open=1", "map?model=mapped", "explore?model=mapped", "interpolate", "edit"])
 def test_nothing_is_wider_than_a_phone(page, server, view, width):
     page.set_viewport_size({"width": width, "height": 1060 - width})
     page.goto(f"{server}/ui/#{view}")
@@ -872,13 +949,13 @@ def test_nothing_is_wider_than_a_phone(page, server, view, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("view", ["gallery", "explore", "interpolate", "edit"])
+@pytest.mark.parametrize("view", ["gallery", "map", "explore", "interpolate", "edit"])
 def test_nothing_moves_when_the_pictures_come(page, server, view):
     page.add_init_script(
         "window.moved = 0; const add = list => { for (const entry of list.getEntries()) moved += entry.value; };"
         "new PerformanceObserver(add).observe({type: 'layout-shift', buffered: true});"
     )
-    page.goto(f"{server}/ui/#{view}?model=strokes")
+    page.goto(f"{server}/ui/#{view}?model={'mapped' if view == 'map' else 'strokes'}")
     page.wait_for_load_state("networkidle")
     page.wait_for_function(
         "document.querySelectorAll('.area.empty').length === 0 && document.querySelector('main img')"

@@ -186,6 +186,14 @@ def annotate(
     return Bundle.load(bundle.path)
 
 
+def name_by_content(stem: str, suffix: str, data: bytes) -> str:
+    """Return the name of a file that `annotate` may replace: other bytes have another name.
+
+    So readers of an old manifest never find the bytes of a new one under a name that they know.
+    """
+    return f"{stem}-{sha256(data)[:12]}{suffix}"
+
+
 def _listed(contents: Mapping[str, bytes]) -> dict[str, File]:
     return {name: File(bytes=len(data), sha256=sha256(data)) for name, data in contents.items()}
 

@@ -21,6 +21,7 @@ _NO_CHECKSUM: Final = "0" * 64  # stands for the checksum while the checksum is 
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Precision = Literal["float32", "float16-weights"]
+Grade = Literal["good", "doubtful", "bad"]
 
 
 def _is_none(value: object) -> bool:
@@ -178,6 +179,33 @@ class Figure(Section):
     protocol: str
 
 
+class Finding(Section):
+    """The answer of an evaluation to one question."""
+
+    question: str = Field(description="The question. Yes is good.")
+    grade: Grade
+    found: str = Field(description="The figures behind the answer, as a sentence.")
+    threshold: str = Field(description="Which figures are good and which are bad.")
+
+
+class Picture(Section):
+    """A picture of an evaluation."""
+
+    title: str
+    caption: str = Field(description="What to look for.")
+    file: str = Field(description="The name of the PNG file, which `files` lists too.")
+
+
+class Evaluation(Section):
+    """What `rae-serve evaluate` found: whether the model is fit to ship."""
+
+    grade: Grade = Field(description="The worst grade of the findings. bad: not fit to ship.")
+    summary: str
+    data: str = Field(description="The images that the model was compared with.")
+    findings: list[Finding]
+    pictures: list[Picture] = []
+
+
 class Tolerance(Section):
     """The largest differences that are allowed, from the golden arrays and between execution providers."""
 
@@ -230,6 +258,7 @@ class Manifest(Section):
     attributes: dict[str, Attribute] = {}
     training: Training
     quality: dict[str, Figure] = {}
+    evaluation: Evaluation | None = Field(None, exclude_if=_is_none, description="What an evaluation found.")
     precision: dict[str, Precision] = Field(
         description="Precision of each graph, by its name without .onnx. float16-weights: the graph holds weights in "
         "float16 and computes in float32."
@@ -244,9 +273,13 @@ class Manifest(Section):
     files: dict[str, File]
 
     @model_validator(mode="after")
-    def _check_map(self) -> Self:
-        if self.map is not None and (self.map not in self.files or self.latent.principal is None):
-            raise ValueError("map must name one of the files, and needs latent.principal")
+    def _check_files(self) -> Self:
+        named = [*([self.map] if self.map else []), *(picture.file for picture in self.pictures())]
+        for name in named:
+            if name not in self.files:
+                raise ValueError(f"there is no file {name!r}")
+        if self.map and self.latent.principal is None:
+            raise ValueError("a map needs latent.principal")
         return self
 
     @model_validator(mode="after")
@@ -256,6 +289,10 @@ class Manifest(Section):
                 entries = len(attribute.direction)
                 raise ValueError(f"the direction of {name!r} has {entries} entries, not {self.latent.dim}")
         return self
+
+    def pictures(self) -> list[Picture]:
+        """Return the pictures of the evaluation, if there are any."""
+        return self.evaluation.pictures if self.evaluation else []
 
     def directions(self) -> dict[str, list[float]]:
         """Return the direction to each end that has a name: the attributes and their opposites."""

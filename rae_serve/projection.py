@@ -11,7 +11,7 @@ import numpy.typing as npt
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
-from rae_serve.manifest import Latent, Map, Principal, sha256
+from rae_serve.manifest import Latent, Map, Principal
 
 Float64 = npt.NDArray[np.float64]
 
@@ -112,9 +112,9 @@ def annotate(
 
 
 def file_of(drawn: Map) -> tuple[str, bytes]:
-    """Return the name and the bytes of a map's file. Another map has another name, so no file is ever overwritten."""
+    """Return the name and the bytes of a map's file."""
     data = drawn.model_dump_json().encode()
-    return f"map-{sha256(data)[:12]}.json", data
+    return bundles.name_by_content("map", ".json", data), data
 
 
 def _projected(latents: Float64, latent: Latent) -> list[tuple[float, float]]:

@@ -16,6 +16,7 @@ _FROM_RECIPE = "from the recipe"
 _STEPS = "Joint training steps. The key prior_steps sets how many steps of the prior follow."
 _PRIORS = "mixture, flow, second-stage, generator or iop."
 _PRECISION = "How the graphs hold weights. float16 halves the bundle; the command says how much it changes."
+_KEEP = "Put the verdict into the bundle, or the report's pictures too, some of which show images of the data."
 _STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
 
 
@@ -165,10 +166,11 @@ def evaluate(
         Path | None, typer.Option(help="Weights file of the Inception network.", show_default="downloaded")
     ] = None,
     device: DeviceOption = "auto",
+    keep: Annotated[Literal["verdict", "pictures"] | None, typer.Option(help=_KEEP, show_default="nothing")] = None,
 ) -> None:
     """Measure a model, and write its figures and an HTML report."""
     commands = import_training("evaluation.commands")
-    commands.evaluate(model, data, metrics, out, n, seed, network, weights, device)
+    commands.evaluate(model, data, metrics, out, n, seed, network, weights, device, keep)
 
 
 @app.command()

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
+from rae_serve import bundle as bundles
 from rae_serve import files
-from rae_serve.errors import InvalidInput
+from rae_serve.errors import InvalidInput, RaeServeError
+from rae_serve.manifest import MANIFEST, Evaluation, Picture
 from training.data.dataset import digest
 from training.evaluation import held_out, subject
 from training.evaluation.features.extractors import Extractor, ExtractorName, load_extractor
@@ -22,12 +25,14 @@ from training.evaluation.figures import (
     compute,
 )
 from training.evaluation.held_out import Images
+from training.evaluation.report import page as report_page
 from training.evaluation.report import verdict
 from training.evaluation.report.gallery import gallery
-from training.evaluation.report.page import html
 from training.evaluation.subject import Subject
 from training.machine import torch_device, versions
 from training.progress import progress_bars, resumable
+
+Keep = Literal["verdict", "pictures"]
 
 FIGURES: Final = "evaluation.json"
 REPORT: Final = "report.html"
@@ -43,6 +48,7 @@ def evaluate(
     network: ExtractorName,
     weights: Path | None,
     device: str,
+    keep: Keep | None = None,
 ) -> None:
     """Evaluate a run or a bundle, and write evaluation.json and report.html.
 
@@ -56,6 +62,7 @@ def evaluate(
         network: The name of the feature extractor.
         weights: The file of Inception's weights; None fetches it.
         device: "auto", "cpu" or "cuda".
+        keep: What to put into the bundle: its verdict, or the pictures of the report too; None puts nothing.
 
     Raises:
         InvalidInput: One of the arguments cannot be used.
@@ -64,6 +71,8 @@ def evaluate(
     chosen = _chosen_metrics(metrics)
     if count < MIN_IMAGES:
         raise InvalidInput("n", f"must be at least {MIN_IMAGES}, not {count}")
+    if keep and not (path / MANIFEST).exists():
+        raise InvalidInput("keep", f"{path} is no bundle, which alone can keep a verdict; export the run first")
     where = torch_device(device)
     model = subject.load(path, where)
     folder = out or Path("evaluations") / model.name
@@ -86,11 +95,37 @@ def evaluate(
         "verdict": {"grade": grade, "summary": sentence, "findings": [finding._asdict() for finding in findings]},
         "figures": _finite(figures),
     }
-    page = html(document, findings, gallery(data, neighbours, model, seed, images.split))
+    pictures = gallery(data, neighbours, model, seed, images.split)
+    page = report_page.html(document, findings, pictures)
     with files.new_folder(folder, mark=FIGURES, used="fill") as draft:
         (draft / FIGURES).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (draft / REPORT).write_text(page, encoding="utf-8")
+    if keep:
+        _keep(path, document, pictures if keep == "pictures" else [])
     print(f"{sentence}\n{folder / REPORT}, {folder / FIGURES}")
+
+
+def _keep(path: Path, document: Mapping[str, Any], pictures: Sequence[report_page.Picture]) -> None:
+    """Put the verdict of `evaluation.json` and pictures into the bundle that was evaluated, in place of earlier ones.
+
+    Raises:
+        RaeServeError: The bundle was replaced in the meantime, or cannot be written.
+    """
+    bundle = bundles.Bundle.load(path)
+    if bundle.manifest.digest != document["subject"]["digest"]:
+        raise RaeServeError(f"{path} was replaced during the evaluation; evaluate it again")
+    names = [bundles.name_by_content("picture", ".png", picture.png) for picture in pictures]
+    shown = [
+        Picture(title=picture.title, caption=picture.caption, file=name)
+        for name, picture in zip(names, pictures, strict=True)
+    ]
+    data = f"{document['data']['compared']:,} held-out images of {document['data']['source']}"
+    bundles.annotate(
+        bundle,
+        added={name: picture.png for name, picture in zip(names, pictures, strict=True)},
+        dropped={picture.file for picture in bundle.manifest.pictures()},
+        evaluation=Evaluation(**document["verdict"], data=data, pictures=shown),
+    )
 
 
 def _chosen_metrics(given: str | None) -> tuple[str, ...]:

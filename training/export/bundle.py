@@ -110,8 +110,8 @@ def export(
     prior = Inference(model, _CPU).latents(projection.PRIOR_ROWS, projection.PRIOR_SEED).astype(np.float64)
     latent = projection.describe(Latent.model_validate(facts["latent"]), kept, prior)
     facts["latent"] = latent
-    facts["map"], drawn = projection.file_of(projection.draw(latent, kept, prior))
-    contents[facts["map"]] = drawn
+    map_name, drawn = projection.file_of(projection.draw(latent, kept, prior))
+    facts["map"], contents[map_name] = map_name, drawn
     cost = _pruning_cost(trained, model, images) if len(exportable.active) < latents.shape[1] else None
     measured, vectors = _measure(facts, contents)
     facts["parity"] = measured.model_copy(update={"pruning_grey_levels": cost})

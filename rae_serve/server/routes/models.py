@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Final
+
+from fastapi import APIRouter, Response
 
 from rae_serve.engine import Engine
 from rae_serve.errors import NotFound
+from rae_serve.images import MEDIA_TYPES
 from rae_serve.manifest import Map
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.openapi import problem_docs
+from rae_serve.server.openapi import ResponseDocs, file_docs, problem_docs
 from rae_serve.server.schemas import ModelDetail, ModelList, ModelSummary
+
+_PICTURE_DOCS: Final[ResponseDocs] = {
+    200: {"content": file_docs("png"), "description": "The picture."},
+    **problem_docs(404, 422),
+}
 
 
 def routes(catalog: Catalog) -> APIRouter:
@@ -35,6 +43,14 @@ def routes(catalog: Catalog) -> APIRouter:
         if drawn is None:
             raise NotFound(f"model {name!r} has no map; export it again, or rae-serve attributes draws one")
         return drawn
+
+    @router.get("/v1/models/{name}/pictures/{file}", response_class=Response, responses=_PICTURE_DOCS)
+    async def show_picture(name: str, file: str) -> Response:
+        """Show a picture of the evaluation that a model's bundle has; the manifest lists them."""
+        bundle = catalog.engine(name).bundle
+        if file not in {picture.file for picture in bundle.manifest.pictures()}:
+            raise NotFound(f"the evaluation of model {name!r} has no picture {file!r}")
+        return Response(bundle.contents[file], media_type=MEDIA_TYPES["png"])
 
     return router
 

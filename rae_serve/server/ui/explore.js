@@ -1,8 +1,8 @@
 // The view of a single latent, with a slider for each principal direction, or else for each dimension, the widest first.
 
 import { button, figure, make, slider } from "./elements.js";
-import { atPoint, endButtons, moved, pointBar, RESET, UNTOUCHED, withStrength } from "./point.js";
-import { curlOf, dataUrl, post, postJson } from "./service.js";
+import { atPoint, endButtons, moved, pointBar, RESET, showLatent, UNTOUCHED, withStrength } from "./point.js";
+import { dataUrl, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
 const SHOWN = 8; // sliders that are not folded away
@@ -81,8 +81,7 @@ export function explore(model, life) {
     base = found;
     const latent = moved(model, base);
     sliders.forEach((one, i) => one.set(axes[i].at(latent), home(axes[i])));
-    const body = { model: model.name, latents: [latent] };
-    shown.want(JSON.stringify(latent), async (signal) => (await post("/v1/decode", body, signal)).blob(), curlOf("/v1/decode", body), group);
+    showLatent(shown, model, latent, group);
   });
   return {
     about: `One picture, and what each ${principal ? "direction" : "dimension"} of its latent does to it.`,

@@ -3,7 +3,7 @@
 import { area, button, copyButton, field, figure, integer, make, put, saver, select, slider } from "./elements.js";
 import { catalog, detail } from "./catalog.js";
 import { randomSeed, UNTOUCHED } from "./point.js";
-import { curlOfRow, dataUrl, post, postJson } from "./service.js";
+import { curlOfRow, dataUrl, postBlob, postJson } from "./service.js";
 import { change, changeLive, linkTo, state } from "./state.js";
 import { fit } from "./scale.js";
 
@@ -25,7 +25,7 @@ export function gallery(model, life) {
     button("← Back", () => change({ from: Math.max(0, state.from - size()) })),
     button("More →", () => change({ from: state.from + size() })),
     temperature.element, field("Beside", beside), saver(() => pageFiles(model)));
-  const sheets = make("div", { class: "sheets" }), first = sheet(model, life);
+  const sheets = make("div", { class: "sheets" }), first = sheet(model.name, life);
   const dialog = details(model, life);
   let second = null;
   sheets.append(first.element);
@@ -44,7 +44,7 @@ export function gallery(model, life) {
       beside.disabled = !others.length;
       if (second?.name !== state.beside) {
         second?.element.remove();
-        second = known ? other(state.beside, life) : null;
+        second = known ? sheet(state.beside, life) : null;
         if (second) sheets.append(second.element);
       }
       sheets.classList.toggle("two", known);
@@ -55,39 +55,27 @@ export function gallery(model, life) {
   };
 }
 
-// Make the sheet of the second model, whose manifest has to come first.
-function other(name, life) {
-  const content = make("div", {}), place = area(content, life, "tall");
-  let inner = null;
-  place.want(name, async (signal) => {
-    const model = await detail(name, signal);
-    return () => {
-      inner = sheet(model, life);
-      content.replaceChildren(inner.element);
-      inner.update(HALF);
-    };
-  });
-  return { name, element: place.element, update: (count) => inner?.update(count) };
-}
-
-function sheet(model, life) {
+function sheet(name, life) {
   const tiles = make("div", { class: "tiles" }), place = area(tiles, life);
+  let model = null; // the manifest of a second model has to come first
   tiles.addEventListener("keydown", withArrows(tiles));
   return {
-    element: make("section", { "aria-label": model.name }, make("h3", {}, model.name), place.element),
+    name,
+    element: make("section", { "aria-label": name }, make("h3", {}, name), place.element),
     update(count) {
-      fit(tiles, model.manifest.image);
+      if (model) fit(tiles, model.manifest.image);
       const { seed, from, temperature } = state;
       while (tiles.children.length > count) tiles.lastChild.remove();
       while (tiles.children.length < count) tiles.append(tile());
-      const name = (i) => `Seed ${seed}, row ${from + i}`;
-      [...tiles.children].forEach((one, i) => { if (one.disabled) one.title = one.firstChild.alt = name(i); });
-      const body = { model: model.name, n: count, seed, offset: from, temperature };
+      const title = (i) => `Seed ${seed}, row ${from + i}`;
+      [...tiles.children].forEach((one, i) => { if (one.disabled) one.title = one.firstChild.alt = title(i); });
+      const body = { model: name, n: count, seed, offset: from, temperature };
       const show = async (signal) => {
+        if (!model) fit(tiles, (model = await detail(name, signal)).manifest.image);
         const { images } = await postJson("/v1/sample", body, signal);
         return () => images.forEach((png, i) => {
           const one = tiles.children[i];
-          one.title = one.firstChild.alt = name(i);
+          one.title = one.firstChild.alt = title(i);
           one.dataset.row = from + i;
           one.firstChild.src = dataUrl(png);
           one.disabled = false;
@@ -118,7 +106,7 @@ function withArrows(tiles) {
 function pageFiles(model) {
   const { seed, from, temperature, beside } = state;
   const body = { model: model.name, n: beside ? HALF : PAGE, seed, offset: from, temperature };
-  const file = async (format) => (await post("/v1/sample", { ...body, format })).blob();
+  const file = (format) => postBlob("/v1/sample", { ...body, format });
   const name = `${model.name}-${seed}-${from}`;
   return [["Contact sheet (PNG)", `${name}.png`, () => file("png")], ["Contact sheet (WebP)", `${name}.webp`, () => file("webp")],
     ["PNG files (zip)", `${name}.zip`, () => file("zip")], ["Array (npy)", `${name}.npy`, () => file("npy")]];
@@ -171,7 +159,7 @@ function details(model, life) {
       for (const { name, figure: one } of figures) {
         const body = { model: name, seed, offset: row, temperature };
         one.name(beside ? `${text}, ${name}` : text, beside ? name : "");
-        one.want(JSON.stringify(body), async (signal) => (await post("/v1/sample", body, signal)).blob(), curlOfRow(name, state, row));
+        one.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(name, state, row));
       }
       if (!dialog.open) dialog.showModal();
     },

@@ -1,8 +1,8 @@
 // The view of the interpolation between two points, as a strip and as an animation.
 
 import { area, button, copyButton, field, figure, integer, make, put, saver, select } from "./elements.js";
-import { temperatureField, UNTOUCHED } from "./point.js";
-import { curlOf, curlOfRow, dataUrl, post, postJson } from "./service.js";
+import { chooser, encoded, showLatent, takeDropped, temperatureField, UNTOUCHED } from "./point.js";
+import { curlOf, curlOfRow, dataUrl, postBlob, postJson } from "./service.js";
 import { change, state } from "./state.js";
 
 const FRAME_RATE = 25; // images per second; both GIF and WebP can keep it
@@ -54,23 +54,25 @@ function end(key, title, model, life) {
     });
   }
   const note = make("p", { class: "hint", hidden: true }, "A moved latent, or one of your pictures");
+  // The figure waits for the latent of the picture, which then is the end.
+  const take = (file) => shown.want(file, async (signal) => change({ [key]: { latent: await encoded(model, file, signal) } }));
   return {
-    element: make("div", {}, shown.element, make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), note),
+    element: make("div", { ondrop: (event) => takeDropped(event, take) }, shown.element,
+      make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser(`${title}: your picture`, take), note),
     update() {
       const { latent, seed: number = state.seed, row: index = state.row } = state[key], { temperature } = state;
       put(seed, number);
       put(row, index);
       note.hidden = !latent;
-      const [address, body, curl] = latent
-        ? ["/v1/decode", { model: model.name, latents: [latent] }, curlOf("/v1/decode", { model: model.name, latents: [latent] })]
-        : ["/v1/sample", { model: model.name, seed: number, offset: index, temperature }, curlOfRow(model.name, { seed: number, temperature }, index)];
-      shown.want(JSON.stringify(body), async (signal) => (await post(address, body, signal)).blob(), curl);
+      if (latent) return showLatent(shown, model, latent);
+      const body = { model: model.name, seed: number, offset: index, temperature };
+      shown.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(model.name, { seed: number, temperature }, index));
     },
   };
 }
 
 function file(body, format, more = {}) {
-  return async () => (await post("/v1/interpolate", { ...body, ...more, format })).blob();
+  return () => postBlob("/v1/interpolate", { ...body, ...more, format });
 }
 
 // Make the strip. A click on one of its pictures explores that latent.

@@ -1,5 +1,6 @@
 // Show the view and the model that the state names.
 
+import { about } from "./about.js";
 import { catalog, detail, refresh } from "./catalog.js";
 import { button, commands, copy, make, notice } from "./elements.js";
 import { edit, takeFile } from "./edit.js";
@@ -7,13 +8,14 @@ import { explore } from "./explore.js";
 import { gallery } from "./gallery.js";
 import { interpolate } from "./interpolate.js";
 import { map } from "./map.js";
+import { takeDropped } from "./point.js";
 import { fit } from "./scale.js";
 import { addressOf, change, faults, linkTo, onChange, state } from "./state.js";
 
-const SHOW = { gallery, map, explore, interpolate, edit };
+const SHOW = { gallery, map, explore, interpolate, edit, about };
 const ASK_AGAIN_MS = 10_000; // how often a page that is looked at asks for the models
 const place = document.getElementById("view"), choice = document.getElementById("model");
-const links = document.querySelectorAll("nav a"), pixels = document.getElementById("pixels");
+const links = document.querySelectorAll("a[data-view]"), pixels = document.getElementById("pixels");
 let mounted = null; // the view on the page, with the model that it was made for
 let turn = new AbortController(); // of the render that is running; a newer one ends it
 
@@ -58,6 +60,7 @@ function show(model) {
     const { image, latent, model: made, training } = model.manifest;
     document.getElementById("facts").textContent =
       `${made.kind} · ${image.height} × ${image.width} · ${latent.dim} latent dimensions · trained on ${training.data}`;
+    document.getElementById("unfit").hidden = model.manifest.evaluation?.grade !== "bad";
     document.title = `${title} · ${model.name} · rae-serve`;
   }
   place.setAttribute("aria-busy", "false");
@@ -119,11 +122,7 @@ setInterval(() => { if (!document.hidden) askAgain(); }, ASK_AGAIN_MS);
 // A picture may be dropped or pasted anywhere.
 addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
 addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
-addEventListener("drop", (event) => {
-  event.preventDefault();
-  document.body.classList.remove("over");
-  if (event.dataTransfer.files[0]) takeFile(event.dataTransfer.files[0]);
-});
+addEventListener("drop", (event) => takeDropped(event, takeFile));
 addEventListener("paste", (event) => { if (event.clipboardData.files[0]) takeFile(event.clipboardData.files[0]); });
 
 onChange(render);

@@ -1,8 +1,8 @@
 // The view of the map: codes of images and samples of the prior on the first two principal directions of the latents.
 
 import { area, commands, field, figure, make, select } from "./elements.js";
-import { atPoint, endButtons, moved, pathOf, pointBar, UNTOUCHED } from "./point.js";
-import { curlOf, dataUrl, getJson, post, postJson } from "./service.js";
+import { atPoint, endButtons, moved, pathOf, pointBar, showLatent, UNTOUCHED } from "./point.js";
+import { dataUrl, getJson, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
 const COLUMNS = 16, ROWS = 12; // of the decoded plane, and the shape of the map
@@ -78,8 +78,7 @@ export function map(model, life) {
   function look() {
     if (!latent) return;
     if (view) mark.style.cssText = view.at(placeOf(latent));
-    const body = { model: model.name, latents: [hovered ? latentAt(hovered) : latent] };
-    shown.want(JSON.stringify(body), async (signal) => (await post("/v1/decode", body, signal)).blob(), curlOf("/v1/decode", body), "map");
+    showLatent(shown, model, hovered ? latentAt(hovered) : latent, "map");
   }
 
   // Follow the pointer; without an event, forget it.

@@ -1,7 +1,7 @@
 // The point that Explore and Edit start from: a row of a seed, the mean, or a picture of the user's own.
 
 import { area, button, field, integer, make, put } from "./elements.js";
-import { encode, latentOf, quoted } from "./service.js";
+import { curlOf, latentOf, postBlob, postFile, quoted } from "./service.js";
 import { change, files, state } from "./state.js";
 
 // What takes back all moves of a point; and what leads back to the seed.
@@ -34,6 +34,20 @@ export function pointBar(...more) {
   };
 }
 
+// Make a button that lets the user choose a picture file.
+export function chooser(text, take) {
+  const input = make("input", { type: "file", accept: "image/*", class: "hidden", "aria-label": text,
+    onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
+  return make("label", { class: "button file" }, text, input);
+}
+
+export function takeDropped(event, take) {
+  event.preventDefault(); // else the browser would leave the page
+  event.stopPropagation();
+  document.body.classList.remove("over");
+  if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
+}
+
 // Make an area that waits for the latent of the point, and then calls `draw(base, group)` at every change of the state.
 // A service that is slow never shows one point's answer at another point.
 export function atPoint(model, life, content, draw) {
@@ -58,12 +72,19 @@ export function atPoint(model, life, content, draw) {
   };
 }
 
-async function encoded(model, file, signal) {
+// Encode a picture of the user's own.
+export async function encoded(model, file, signal) {
   try {
-    return await encode(model.name, file, signal);
+    return (await (await postFile("/v1/encode", model.name, file, signal)).json()).latents[0];
   } catch (error) {
     throw error.status ? new Error(`“${file.name}” ${error.message.replace(/^body: /, "cannot be used: it ")}.`) : error;
   }
+}
+
+// Show the image of a latent in a figure.
+export function showLatent(shown, { name: model }, latent, group, curl) {
+  const body = { model, latents: [latent] };
+  shown.want(JSON.stringify([body, group]), (signal) => postBlob("/v1/decode", body, signal), curl || curlOf("/v1/decode", body), group);
 }
 
 // Return a latent with the edits and the moves of the state.

@@ -12,19 +12,27 @@ export async function getJson(path, signal) {
   return (await request(ROOT + path, { signal })).json();
 }
 
+export async function getBlob(path, signal) {
+  return (await request(ROOT + path, { signal })).blob();
+}
+
 export async function post(path, body, signal) {
   const headers = { "Content-Type": "application/json" };
   return request(ROOT + path, { method: "POST", headers, body: JSON.stringify(body), signal });
+}
+
+export async function postBlob(path, body, signal) {
+  return (await post(path, body, signal)).blob();
 }
 
 export async function postJson(path, body, signal) {
   return (await post(path, { ...body, format: "json" }, signal)).json();
 }
 
-export async function encode(model, file, signal) {
-  const path = `/v1/encode?model=${encodeURIComponent(model)}`;
-  const response = await request(ROOT + path, { method: "POST", headers: { "Content-Type": FILE_TYPE }, body: file, signal });
-  return (await response.json()).latents[0];
+// Send a picture file to an address such as /v1/encode.
+export async function postFile(path, model, file, signal) {
+  const address = `${ROOT}${path}?model=${encodeURIComponent(model)}`;
+  return request(address, { method: "POST", headers: { "Content-Type": FILE_TYPE }, body: file, signal });
 }
 
 // Return the latent of a point of the state, without its edits and moves.
@@ -44,8 +52,8 @@ export function curlOf(path, body, file = "image.png") {
   return `curl ${authorization()}-H 'Content-Type: application/json' -d ${quoted(JSON.stringify(body))} ${quoted(ROOT + path)} -o ${file}`;
 }
 
-export function curlOfFile(model, file) {
-  const address = `${ROOT}/v1/reconstruct?model=${encodeURIComponent(model)}`;
+export function curlOfFile(path, model, file) {
+  const address = `${ROOT}${path}?model=${encodeURIComponent(model)}`;
   return `curl ${authorization()}-H ${quoted("Content-Type: " + FILE_TYPE)} --data-binary ${quoted("@" + file.name)} ${quoted(address)} -o image.png`;
 }
 

@@ -44,7 +44,7 @@ const KEYS = {
   layer: choice("all", "all", "images", "prior", "pictures"), label: text(""), // what the map shows
   pixels: choice("auto", "auto", "sharp", "smooth"),
 };
-const VIEWS = ["gallery", "map", "explore", "interpolate", "edit"];
+const VIEWS = ["gallery", "map", "explore", "interpolate", "edit", "about"];
 
 // The files that the user chose, by id; the address can name them, but not keep them.
 export const files = new Map();

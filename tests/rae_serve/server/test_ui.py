@@ -941,7 +941,9 @@ def test_an_animation_can_be_saved(page, server, tmp_path):
 
 
 @pytest.mark.parametrize("width", [360, 844])
-@pytest.mark.parametrize("view", ["gallery", "gallery?open=1", "map?model=mapped", "explore?model=mapped", "interpolate", "edit"])
+@pytest.mark.parametrize(
+    "view", ["gallery", "gallery?open=1", "map?model=mapped", "explore?model=mapped", "interpolate", "edit"]
+)
 def test_nothing_is_wider_than_a_phone(page, server, view, width):
     page.set_viewport_size({"width": width, "height": 1060 - width})
     page.goto(f"{server}/ui/#{view}")

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from rae_serve.manifest import Grade
 from training.evaluation.figures import Figures
-
-Grade = Literal["good", "doubtful", "bad"]
 
 _WORDS: Final[dict[Grade, str]] = {
     "bad": "Do not ship it. Failed:",

@@ -1,10 +1,10 @@
 // The view of what the model is: the verdict of an evaluation, its figures, and its codes against its prior.
 
-import { area, commands, make } from "./elements.js";
+import { advice, area, make } from "./elements.js";
 import { pathOf } from "./point.js";
 import { getBlob } from "./service.js";
 
-const SHOWN = 16; // dimensions that are not folded away
+const SHOWN = 16; // the most dimensions that are shown unasked
 const GRADES = { good: "Fit to ship", doubtful: "Look closer before you ship it", bad: "Not fit to ship" };
 
 export function about(model, life) {
@@ -23,12 +23,12 @@ export function about(model, life) {
   return {
     about: `What “${model.name}” is, and how good.`,
     element: make("div", { class: "about" },
-      ...(evaluation ? verdict(evaluation) : [make("p", {}, "Nobody has judged this model yet. This command does, and the verdict then appears here:"),
-        commands(`rae-serve evaluate ${pathOf(model)} --keep verdict`)]),
-      make("h3", {}, "Facts"), table(["fact", "of this model"], Object.entries(facts)),
+      ...(evaluation ? verdict(evaluation) : [advice(
+        "Nobody has judged this model yet. This command does, and the verdict then appears here:", `rae-serve evaluate ${pathOf(model)} --keep verdict`)]),
+      make("h3", {}, "Facts"), table(["fact", "value"], Object.entries(facts)),
       make("p", {}, "The model knows its training images only: what is missing or misrepresented in them is so here too."),
       make("h3", {}, "Figures"), table(["figure", "value", "how it was measured"], figures),
-      ...(latent.prior_quantiles ? [make("h3", {}, "Codes against prior"), ...spreads(latent)] : []),
+      ...(latent.prior_quantiles ? [spreads(latent)] : []),
       ...(evaluation?.pictures ?? []).map((picture) => shown(model, picture, life))),
     update() {},
   };
@@ -41,7 +41,7 @@ function verdict({ grade, summary, data, findings }) {
 
 function table(headings, rows) {
   const cells = (tag, texts) => make("tr", {}, ...texts.map((text) => make(tag, {}, text)));
-  return make("div", { class: "wide", tabIndex: 0, role: "group", "aria-label": headings.join(", ") },
+  return make("div", { class: "wide", tabIndex: 0, role: "group", "aria-label": headings[0] },
     make("table", {}, make("thead", {}, cells("th", headings)), make("tbody", {}, ...rows.map((row) => cells("td", row)))));
 }
 
@@ -53,10 +53,10 @@ function spreads({ std, active, quantiles, prior_quantiles: prior, quantile_leve
   const bar = (table, i) => make("div", {}, part(table[low][i], table[high][i]), part(table[middle][i], table[middle][i]));
   const rows = std.map((_, i) => i).sort((a, b) => std[b] - std[a]).map((i) => make("div", {}, make("span", {}, `Dimension ${active[i]}`),
     bar(quantiles, i), bar(prior, i)));
-  const group = (some) => make("div", { class: "spreads", "aria-hidden": "true" }, ...some);
-  return [make("p", { class: "hint" }, "Above in each row, the codes of training images; below, samples of the prior. The bar holds 90 % of them; the tick is " +
-    "the median. Where the two differ, the model makes what it has not seen, or misses what it has."), group(rows.slice(0, SHOWN)),
-    ...(rows.length > SHOWN ? [make("details", { class: "rest" }, make("summary", {}, `The ${rows.length - SHOWN} narrower dimensions`), group(rows.slice(SHOWN)))] : [])];
+  return make("details", { class: "rest", open: rows.length <= SHOWN }, make("summary", {}, "Codes against prior, by dimension"),
+    make("p", { class: "hint" }, "Above in each row, the codes of training images; below, samples of the prior. The bar holds 90 % of them; the tick is " +
+      "the median. Where the two differ, the model makes what it has not seen, or misses what it has."),
+    make("div", { class: "spreads", "aria-hidden": "true" }, ...rows));
 }
 
 function shown(model, { title, caption, file }, life) {

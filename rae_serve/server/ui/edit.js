@@ -1,6 +1,6 @@
 // The view for editing: take a picture of the user's own or a row of a seed, and move it along attributes.
 
-import { button, commands, figure, make, slider } from "./elements.js";
+import { advice, button, figure, make, slider } from "./elements.js";
 import { atPoint, chooser, moved, pathOf, pointBar, RESET, showLatent, UNTOUCHED, withStrength } from "./point.js";
 import { curlOfFile, postFile } from "./service.js";
 import { change, changeLive, files, state } from "./state.js";
@@ -28,9 +28,9 @@ export function edit(model, life) {
   const place = atPoint(model, life, make("div", {},
     make("div", { class: "trio" }, own.element, before.element, after.element),
     make("h3", {}, "Attributes"),
-    attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : make("div", {},
-      make("p", {}, "This model has no attributes yet. This command finds some in labelled pictures; they then appear here:"),
-      commands(`rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`))),
+    attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : advice(
+      "This model has no attributes yet. This command finds some in labelled pictures; they then appear here:",
+      `rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`)),
   (base, group) => {
     const file = files.get(state.picture);
     own.element.hidden = !file;

@@ -43,9 +43,10 @@ export function copyButton(text, get) {
   return button(text, () => copy(get()));
 }
 
-// Show commands that can be copied.
-export function commands(...lines) {
-  return make("div", {}, ...lines.map((line) => make("div", { class: "command" }, make("code", {}, line), copyButton("Copy", () => line))));
+// Show commands that can be copied, under a sentence that says what for.
+export function advice(sentence, ...lines) {
+  return make("div", {}, make("p", {}, sentence),
+    ...lines.map((line) => make("div", { class: "command" }, make("code", {}, line), copyButton("Copy", () => line))));
 }
 
 // Make a place for what the service answers. It shows that it waits, and a failure with a button that tries again.

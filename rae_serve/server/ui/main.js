@@ -2,7 +2,7 @@
 
 import { about } from "./about.js";
 import { catalog, detail, refresh } from "./catalog.js";
-import { button, commands, copy, make, notice } from "./elements.js";
+import { advice, button, copy, make, notice } from "./elements.js";
 import { edit, takeFile } from "./edit.js";
 import { explore } from "./explore.js";
 import { gallery } from "./gallery.js";
@@ -32,8 +32,8 @@ async function render() {
   if (!catalog.models) return;
   offer();
   if (faults.length) return say(faults.map(({ what }) => what), button("Go on without that", () => change({}, { replace: true })));
-  if (!catalog.models.length) return say(["This service has no model yet. These three commands make one; it then appears here by itself."],
-    commands("pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
+  if (!catalog.models.length) return say([], advice("This service has no model yet. These three commands make one; it then appears here by itself.",
+    "pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
   if (!state.model) return change({ model: catalog.preset }, { replace: true });
   if (!catalog.models.some(({ name }) => name === state.model)) {
     return say([`There is no model “${state.model}” here.`],

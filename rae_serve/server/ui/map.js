@@ -1,6 +1,6 @@
 // The view of the map: codes of images and samples of the prior on the first two principal directions of the latents.
 
-import { area, commands, field, figure, make, select } from "./elements.js";
+import { advice, area, field, figure, make, select } from "./elements.js";
 import { atPoint, endButtons, moved, pathOf, pointBar, showLatent, UNTOUCHED } from "./point.js";
 import { dataUrl, getJson, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
@@ -13,9 +13,8 @@ export function map(model, life) {
   const { latent: { mean, principal }, map: file } = model.manifest;
   const about = "Where the images that the model has seen lie, and those that it makes.";
   if (!file) {
-    return { about, update() {}, element: make("div", {},
-      make("p", {}, "This model has no map yet. This command draws one from labelled pictures; it then appears here:"),
-      commands(`rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`)) };
+    return { about, update() {}, element: advice("This model has no map yet. This command draws one from labelled pictures; it then appears here:",
+      `rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`) };
   }
   const [right, up = right.map(() => 0)] = principal.directions, [across, down = 0] = principal.shares;
   const latentAt = ([x, y]) => mean.map((start, i) => start + x * right[i] + y * up[i]);

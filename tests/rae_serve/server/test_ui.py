@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ from urllib.parse import parse_qs
 import httpx2 as httpx
 import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Error, Route, expect
 from sklearn.datasets import load_digits
@@ -22,7 +24,7 @@ from sklearn.datasets import load_digits
 from rae_serve import images, projection
 from rae_serve.bundle import Bundle, annotate
 from rae_serve.engine import Engine
-from rae_serve.manifest import Attribute
+from rae_serve.manifest import Attribute, Evaluation, Finding, Picture
 from rae_serve.preprocessing import read_picture
 from tests.serving import KEY, ROOT, serving
 from tests.waiting import wait_until
@@ -569,6 +571,21 @@ def test_an_interpolation_takes_moved_latents_and_says_a_wrong_number_of_steps(p
     assert "steps" not in state(page)
 
 
+def test_a_picture_of_ones_own_is_an_end_of_an_interpolation(page, server, engine, bundle, wide_picture):
+    expected = reconstructed(engine, bundle, wide_picture)
+    page.goto(f"{server}/ui/#interpolate?model=digits")
+    loaded(page, "Step 10 of 10")
+    page.get_by_label("End: your picture").set_input_files(wide_picture)
+    until_shown(page, "End", expected)
+    until_shown(page, "Step 10 of 10", expected)
+    page.reload()
+    until_shown(page, "Step 10 of 10", expected)
+    page.get_by_label("Start: your picture").set_input_files(
+        {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    page.get_by_role("alert").get_by_text("“text.png” cannot be used: it is not a readable picture").wait_for()
+
+
 # Edit
 
 
@@ -612,7 +629,7 @@ def reconstructed(engine, bundle, path: Path) -> np.ndarray:
 def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, wide_picture):
     page.goto(f"{server}/ui/#edit?model=digits")
     loaded(page, "Edited")
-    page.get_by_label("A picture file").set_input_files(wide_picture)
+    page.get_by_label("Your picture: choose, drop or paste").set_input_files(wide_picture)
     expected = reconstructed(engine, bundle, wide_picture)
     loaded(page, "Reconstructed")
     until_shown(page, "Reconstructed", expected)
@@ -620,18 +637,17 @@ def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, wi
     assert np.array_equal(run(clipboard(page), wide_picture.parent), expected)
 
 
-def test_a_picture_of_ones_own_keeps_its_aspect_and_shows_what_the_model_sees(page, server, wide_picture):
+def test_a_picture_of_ones_own_is_shown_as_the_model_sees_it(page, server, bundle, wide_picture):
     page.goto(f"{server}/ui/#edit?model=digits")
     loaded(page, "Edited")
-    page.get_by_label("A picture file").set_input_files(wide_picture)
-    loaded(page, "Your picture")
-    own = figure(page, "Your picture")
-    own.get_by_text("the model sees what is inside the frame").wait_for()
-    whole, frame = page.get_by_alt_text("Your picture").bounding_box(), page.locator(".crop").bounding_box()
-    assert whole["width"] == pytest.approx(2 * whole["height"])
-    assert (frame["width"], frame["height"]) == pytest.approx((whole["height"], whole["height"]))
-    assert frame["x"] - whole["x"] == pytest.approx(whole["width"] / 4)
-    assert own.get_by_role("button", name="Copy curl").count() == 0  # nothing makes this picture
+    page.get_by_label("Your picture: choose, drop or paste").set_input_files(wide_picture)
+    seen = bundle.manifest.image(read_picture(wide_picture.read_bytes()))[..., 0]
+    until_shown(page, "Your picture", seen)
+    figure(page, "Your picture").get_by_text("Your picture, as the model sees it").wait_for()
+    boxes = [page.get_by_alt_text(name, exact=True).bounding_box() for name in ("Reconstructed", "Edited")]
+    assert boxes[0]["y"] == boxes[1]["y"]  # before and after, side by side
+    figure(page, "Your picture").get_by_role("button", name="Copy curl").click()
+    assert np.array_equal(run(clipboard(page), wide_picture.parent), seen)
 
 
 def test_a_picture_of_ones_own_survives_back_another_view_and_another_model(
@@ -640,7 +656,7 @@ def test_a_picture_of_ones_own_survives_back_another_view_and_another_model(
     expected = reconstructed(engine, bundle, wide_picture)
     page.goto(f"{server}/ui/#edit?model=digits")
     loaded(page, "Edited")
-    page.get_by_label("A picture file").set_input_files(wide_picture)
+    page.get_by_label("Your picture: choose, drop or paste").set_input_files(wide_picture)
     until_shown(page, "Edited", expected)
     page.go_back()
     page.get_by_alt_text("Start", exact=True).wait_for()
@@ -711,6 +727,42 @@ def test_without_attributes_the_page_says_how_to_get_some(page, server, folder):
     loaded(page, "Edited")
 
 
+# About
+
+
+def test_the_page_says_what_a_model_is_and_whether_it_is_fit_to_ship(page, server, folder):
+    page.goto(f"{server}/ui/#about?model=mapped")
+    page.get_by_text("Nobody has judged this model yet.").wait_for()
+    page.get_by_role("button", name="Copy", exact=True).click()
+    assert clipboard(page) == "rae-serve evaluate exported/mapped --keep verdict"
+    manifest = Bundle.load(folder / "mapped").manifest
+    page.get_by_role("cell", name=manifest.digest).wait_for()
+    expect(page.locator(".spreads > div")).to_have_count(manifest.latent.dim)
+    unfit = page.get_by_role("link", name="not fit to ship")
+    assert not unfit.is_visible()
+
+    finding = Finding(question="Is it new?", grade="bad", found="40% are copies.", threshold="bad above 20%")
+    picture = Picture(title="Generated images", caption="The first ones.", file="picture-0.png")
+    judged = Evaluation(grade="bad", summary="Do not.", data="digits", findings=[finding], pictures=[picture])
+    shutil.copytree(folder / "digits", folder / "judged")
+    drawn = np.arange(64, dtype=np.uint8).reshape(8, 8, 1)
+    annotate(Bundle.load(folder / "judged"), added={picture.file: images.encode(drawn)}, evaluation=judged)
+
+    def listed() -> bool:
+        ask_again(page)
+        return "judged" in page.get_by_label("Model").inner_text()
+
+    wait_until(listed, 20, "the new model is in the list", pause=0.1)
+    page.get_by_label("Model").select_option("judged")
+    page.get_by_role("heading", name="Not fit to ship").wait_for()
+    page.get_by_role("cell", name="40% are copies. (bad above 20%)").wait_for()
+    assert np.array_equal(shown(page, "Generated images"), drawn[..., 0])
+    page.get_by_role("link", name="Gallery").click()
+    unfit.click()
+    page.get_by_role("heading", name="Not fit to ship").wait_for()
+    shutil.rmtree(folder / "judged")
+
+
 # State
 
 
@@ -763,7 +815,7 @@ def test_a_slow_first_answer_does_not_replace_the_users_picture(page, server, en
     held = Held(page, "**/v1/interpolate")
     page.goto(f"{server}/ui/#edit?model=digits")
     held.wait()
-    page.get_by_label("A picture file").set_input_files(wide_picture)
+    page.get_by_label("Your picture: choose, drop or paste").set_input_files(wide_picture)
     expected = reconstructed(engine, bundle, wide_picture)
     until_shown(page, "Edited", expected)
     held.let_go()
@@ -870,7 +922,7 @@ def test_an_unknown_model_is_not_replaced_silently(page, server):
 def test_a_file_that_is_no_picture_is_said_and_not_shown(page, server):
     page.goto(f"{server}/ui/#edit?model=digits")
     loaded(page, "Edited")
-    page.get_by_label("A picture file").set_input_files(
+    page.get_by_label("Your picture: choose, drop or paste").set_input_files(
         {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
     )
     page.get_by_role("alert").get_by_text("“text.png” cannot be used: it is not a readable picture").wait_for()
@@ -938,6 +990,24 @@ def test_an_animation_can_be_saved(page, server, tmp_path):
     loaded(page, "Step 10 of 10")
     for entry in ("GIF", "WebP"):
         assert milliseconds(saved(page, page.locator(".player"), entry, tmp_path)) == 98 * 40
+
+
+VIEWS = ("gallery", "gallery?open=1", "gallery?beside=digits", "map", "explore", "interpolate", "edit", "about")
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_axe_finds_nothing(browser, server, view):
+    """https://github.com/dequelabs/axe-core checks contrast, names, roles and the order of headings."""
+    for width, scheme in itertools.product((390, 1280), ("light", "dark")):
+        page = browser.new_page(
+            viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        page.goto(f"{server}/ui/#{view}{'&' if '?' in view else '?'}model=mapped")
+        page.locator("main[aria-busy=false] h2").first.wait_for()
+        page.wait_for_function("!document.querySelector('.area[aria-busy=true]')")
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        page.close()
 
 
 @pytest.mark.parametrize("width", [360, 844])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from rae_serve.bundle import Bundle
 from rae_serve.errors import InvalidInput
 from training import recipe as recipes
 from training.data.dataset import Dataset
@@ -296,3 +297,20 @@ def test_interrupted_work_is_not_lost(monkeypatch, command, alone, tmp_path):
     assert command(alone, "--metrics", "frechet,memorisation", "--out", tmp_path / "out")[0] == 0
     fresh = 3 * 297 + 297 + 1425  # generated, reconstructed, held out, a sample of training; all training images
     assert 0 < sum(calls[1:]) <= fresh - done + 1000
+
+
+def test_a_bundle_keeps_its_verdict_and_pictures(command, alone, tmp_path, fails, run):
+    words = ("--data", "digits", "--metrics", "reconstruction", "-n", "40", "--out", tmp_path / "out")
+    kept = shutil.copytree(alone, tmp_path / "kept")
+    assert command(kept, *words, "--keep", "pictures")[0] == 0
+    bundle = Bundle.load(kept)
+    verdict = json.loads((tmp_path / "out" / "evaluation.json").read_text())["verdict"]
+    assert bundle.manifest.evaluation.model_dump(include=verdict.keys()) == verdict
+    assert bundle.manifest.digest == Bundle.load(alone).manifest.digest
+    pictures = bundle.manifest.pictures()
+    assert pictures[0].title == "Generated images"
+    assert all(bundle.contents[picture.file].startswith(b"\x89PNG") for picture in pictures)
+    assert command(kept, *words, "--keep", "verdict")[0] == 0
+    assert Bundle.load(kept).manifest.pictures() == []
+    assert list(kept.glob("picture-*")) == []
+    fails(["evaluate", run.path, *words, "--keep", "verdict"], "keep", "is no bundle")

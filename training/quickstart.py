@@ -20,7 +20,7 @@ RECIPE: Final = "flexae-folder"
 
 
 def quickstart(folder: str, minutes: float, name: str | None, device: str) -> None:
-    """Look at pictures, train, evaluate and export. The same command after a stop goes on where it stopped.
+    """Look at pictures, train, export and evaluate. The same command after a stop goes on where it stopped.
 
     Args:
         folder: The folder of pictures.
@@ -47,9 +47,9 @@ def quickstart(folder: str, minutes: float, name: str | None, device: str) -> No
     commands.train(
         RECIPE, [f"name={chosen}", f"minutes={minutes}"], source, path, device, (path / RECORD).exists(), look=look
     )
+    export(Run.open(path), bundle, overwrite=True)
     if held_out < MIN_IMAGES:
         print(f"{held_out} pictures are held out, too few to judge the model by; look at {path / 'samples'}")
     else:
-        evaluation.evaluate(path, source, None, results, 10_000, 0, "cifar10", None, device)
-    export(Run.open(path), bundle, overwrite=True)
+        evaluation.evaluate(bundle, source, None, results, 10_000, 0, "cifar10", None, device, "verdict")
     print(f"{bundle} is ready: rae-serve serve {bundle}, then open http://127.0.0.1:3000")

@@ -27,7 +27,7 @@ def quickstart(
     name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of the folder")] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Make a model of a folder of pictures: look, train, evaluate and export."""
+    """Make a model of a folder of pictures: look, train, export and evaluate."""
     import_training("quickstart").quickstart(folder, minutes, name, device)
 
 

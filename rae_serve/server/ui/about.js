@@ -12,7 +12,7 @@ export function about(model, life) {
   const facts = {
     "Model": `${made.model.kind}, by the recipe ${made.model.recipe}`,
     "Training": `${training.steps.toLocaleString()} steps on ${training.images.toLocaleString()} images of ${training.data}, seed ${training.seed}`,
-    "Way": `${noise.dim} numbers of noise → latent of ${latent.dim} dimensions → image of ${image.height} × ${image.width}, ${image.mode === "L" ? "grey" : "colour"}`,
+    "Shapes": `${noise.dim} numbers of noise → latent of ${latent.dim} dimensions → image of ${image.height} × ${image.width}, ${image.mode === "L" ? "grey" : "colour"}`,
     "Attributes": Object.entries(attributes).map(([name, { auc }]) => (auc === undefined ? name : `${name} (AUC ${auc.toFixed(2)})`)).join(", ") || "none",
     "Licence": made.licence,
     "Made by": made.created_by,

@@ -58,7 +58,7 @@ function end(key, title, model, life) {
   const take = (file) => shown.want(file, async (signal) => change({ [key]: { latent: await encoded(model, file, signal) } }));
   return {
     element: make("div", { ondrop: (event) => takeDropped(event, take) }, shown.element,
-      make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser(`${title}: your picture`, take), note),
+      make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser("Your picture", take, `${title}: your picture`), note),
     update() {
       const { latent, seed: number = state.seed, row: index = state.row } = state[key], { temperature } = state;
       put(seed, number);

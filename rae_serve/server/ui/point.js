@@ -35,8 +35,8 @@ export function pointBar(...more) {
 }
 
 // Make a button that lets the user choose a picture file.
-export function chooser(text, take) {
-  const input = make("input", { type: "file", accept: "image/*", class: "hidden", "aria-label": text,
+export function chooser(text, take, name = text) {
+  const input = make("input", { type: "file", accept: "image/*", class: "hidden", "aria-label": name,
     onchange: () => { if (input.files[0]) take(input.files[0]); input.value = ""; } });
   return make("label", { class: "button file" }, text, input);
 }

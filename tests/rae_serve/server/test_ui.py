@@ -575,12 +575,12 @@ def test_a_picture_of_ones_own_is_an_end_of_an_interpolation(page, server, engin
     expected = reconstructed(engine, bundle, wide_picture)
     page.goto(f"{server}/ui/#interpolate?model=digits")
     loaded(page, "Step 10 of 10")
-    page.get_by_label("End: your picture").set_input_files(wide_picture)
+    page.get_by_label("End: your picture", exact=True).set_input_files(wide_picture)
     until_shown(page, "End", expected)
     until_shown(page, "Step 10 of 10", expected)
     page.reload()
     until_shown(page, "Step 10 of 10", expected)
-    page.get_by_label("Start: your picture").set_input_files(
+    page.get_by_label("Start: your picture", exact=True).set_input_files(
         {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
     )
     page.get_by_role("alert").get_by_text("“text.png” cannot be used: it is not a readable picture").wait_for()

@@ -992,7 +992,17 @@ def test_an_animation_can_be_saved(page, server, tmp_path):
         assert milliseconds(saved(page, page.locator(".player"), entry, tmp_path)) == 98 * 40
 
 
-VIEWS = ("gallery", "gallery?open=1", "gallery?beside=digits", "map", "explore", "interpolate", "edit", "about")
+VIEWS = (
+    "gallery?model=mapped",
+    "gallery?model=mapped&open=1",
+    "gallery?model=mapped&beside=digits",
+    "map?model=mapped",
+    "explore?model=mapped&more=1",
+    "interpolate?model=mapped",
+    "edit?model=digits",
+    "edit?model=mapped",  # without attributes
+    "about?model=mapped",
+)
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -1002,7 +1012,7 @@ def test_axe_finds_nothing(browser, server, view):
         page = browser.new_page(
             viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
         )
-        page.goto(f"{server}/ui/#{view}{'&' if '?' in view else '?'}model=mapped")
+        page.goto(f"{server}/ui/#{view}")
         page.locator("main[aria-busy=false] h2").first.wait_for()
         page.wait_for_function("!document.querySelector('.area[aria-busy=true]')")
         found = Axe().run(page)
@@ -1011,9 +1021,7 @@ def test_axe_finds_nothing(browser, server, view):
 
 
 @pytest.mark.parametrize("width", [360, 844])
-@pytest.mark.parametrize(
-    "view", ["gallery", "gallery?open=1", "map?model=mapped", "explore?model=mapped", "interpolate", "edit"]
-)
+@pytest.mark.parametrize("view", VIEWS)
 def test_nothing_is_wider_than_a_phone(page, server, view, width):
     page.set_viewport_size({"width": width, "height": 1060 - width})
     page.goto(f"{server}/ui/#{view}")

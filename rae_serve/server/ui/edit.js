@@ -1,7 +1,7 @@
 // The view for editing: take a picture of the user's own or a row of a seed, and move it along attributes.
 
 import { advice, button, figure, make, slider } from "./elements.js";
-import { atPoint, chooser, moved, pathOf, pointBar, RESET, showLatent, UNTOUCHED, withStrength } from "./point.js";
+import { atPoint, chooser, moved, pathOf, RESET, showLatent, UNTOUCHED, withStrength } from "./point.js";
 import { curlOfFile, postFile } from "./service.js";
 import { change, changeLive, files, state } from "./state.js";
 
@@ -24,8 +24,8 @@ export function edit(model, life) {
   }));
   own.element.className = "own";
   own.name("Your picture", "Your picture, as the model sees it");
-  const bar = pointBar(button("Reset all", () => change(RESET)), chooser("Your picture: choose, drop or paste", takeFile));
-  const place = atPoint(model, life, make("div", {},
+  const buttons = [button("Reset all", () => change(RESET)), chooser("Your picture: choose, drop or paste", takeFile)];
+  const place = atPoint(model, life, buttons, make("div", {},
     make("div", { class: "trio" }, own.element, before.element, after.element),
     make("h3", {}, "Attributes"),
     attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : advice(
@@ -40,12 +40,5 @@ export function edit(model, life) {
     showLatent(before, model, base, group, file && curlOfFile("/v1/reconstruct", model.name, file));
     showLatent(after, model, moved(model, base), group);
   });
-  return {
-    about: "Start from a picture, yours or the model’s, and give it more or less of an attribute.",
-    element: make("div", {}, bar.element, place.element),
-    update() {
-      bar.update();
-      place.update();
-    },
-  };
+  return { about: "Start from a picture, yours or the model’s, and give it more or less of an attribute.", ...place };
 }

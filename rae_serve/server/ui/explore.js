@@ -1,7 +1,7 @@
 // The view of a single latent, with a slider for each principal direction, or else for each dimension, the widest first.
 
 import { button, figure, make, slider } from "./elements.js";
-import { atPoint, endButtons, moved, pointBar, RESET, showLatent, UNTOUCHED, withStrength } from "./point.js";
+import { atPoint, endButtons, moved, RESET, showLatent, UNTOUCHED, withStrength } from "./point.js";
 import { dataUrl, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
@@ -67,10 +67,8 @@ export function explore(model, life) {
     } catch { /* a preview that fails is left out; the picture itself says what is wrong */ }
   }
 
-  const bar = pointBar(
-    button("Mean", () => change({ ...UNTOUCHED, latent: mean })),
-    button("Reset all", () => change(RESET)));
-  const place = atPoint(model, life, make("div", { class: "split" },
+  const buttons = [button("Mean", () => change({ ...UNTOUCHED, latent: mean })), button("Reset all", () => change(RESET))];
+  const place = atPoint(model, life, buttons, make("div", { class: "split" },
     make("div", { class: "stage" }, shown.element, endButtons(() => moved(model, base)), peek),
     make("div", {},
       group(sliders.slice(0, count)),
@@ -85,10 +83,9 @@ export function explore(model, life) {
   });
   return {
     about: `One picture, and what each ${principal ? "direction" : "dimension"} of its latent does to it.`,
-    element: make("div", {}, bar.element, place.element),
+    element: place.element,
     update() {
       rest.open = state.more;
-      bar.update();
       place.update();
     },
   };

@@ -12,11 +12,9 @@ export function interpolate(model, life) {
   const start = end("start", "Start", model, life), finish = end("end", "End", model, life);
   const steps = integer(2, 64, "short"), temperature = temperatureField();
   const space = select([["noise", "noise"], ["latent", "latent"]]), path = select([["spherical", "spherical"], ["linear", "linear"]]);
-  const set = (input, read) => input.addEventListener("change", () => { if (input.reportValidity()) change(read(input.value)); });
-  set(steps, (value) => ({ steps: Number(value) }));
-  set(temperature, (value) => ({ temperature: Number(value) }));
-  set(space, (value) => ({ space: value }));
-  set(path, (value) => ({ path: value }));
+  for (const [key, input] of Object.entries({ steps, temperature, space, path })) {
+    input.addEventListener("change", () => { if (input.reportValidity()) change({ [key]: input.type === "number" ? Number(input.value) : input.value }); });
+  }
   const moving = player(model, life), line = strip(model, life);
   const swap = button("⇄ Swap", () => change({ start: state.end, end: state.start }));
   return {

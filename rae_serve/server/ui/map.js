@@ -1,7 +1,7 @@
 // The view of the map: codes of images and samples of the prior on the first two principal directions of the latents.
 
 import { advice, area, field, figure, make, select } from "./elements.js";
-import { atPoint, endButtons, moved, pathOf, pointBar, showLatent, UNTOUCHED } from "./point.js";
+import { atPoint, endButtons, moved, pathOf, showLatent, UNTOUCHED } from "./point.js";
 import { dataUrl, getJson, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
@@ -29,8 +29,7 @@ export function map(model, life) {
   layer.addEventListener("change", () => change({ layer: layer.value }));
   label.addEventListener("change", () => change({ label: label.value }));
   const ground = area(plane, life);
-  const bar = pointBar();
-  const place = atPoint(model, life, make("div", { class: "split" },
+  const place = atPoint(model, life, [], make("div", { class: "split" },
     make("div", { class: "stage" }, shown.element, endButtons(() => latent)),
     make("div", {}, ground.element,
       make("div", { class: "bar below" }, field("Show", layer), field("Label", label)),
@@ -112,10 +111,9 @@ export function map(model, life) {
 
   return {
     about,
-    element: make("div", {}, bar.element, place.element),
+    element: place.element,
     update() {
       layer.value = state.layer;
-      bar.update();
       place.update();
       ground.want(JSON.stringify([state.layer, state.label]), load);
     },

@@ -16,8 +16,8 @@ export function temperatureField() {
   return make("input", { type: "number", min: 0, max: 10, step: 0.05, required: true, class: "short" });
 }
 
-// Make the fields that choose a row of a seed.
-export function pointBar(...more) {
+// Make the fields that choose a row of a seed, with more buttons.
+function pointBar(more) {
   const seed = integer(), row = integer(0, undefined, "short"), temperature = temperatureField();
   const element = make("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
@@ -48,14 +48,15 @@ export function takeDropped(event, take) {
   if (event.dataTransfer.files[0]) take(event.dataTransfer.files[0]);
 }
 
-// Make an area that waits for the latent of the point, and then calls `draw(base, group)` at every change of the state.
-// A service that is slow never shows one point's answer at another point.
-export function atPoint(model, life, content, draw) {
+// Make fields for the point, and below an area that waits for its latent and then calls `draw(base, group)` at every change
+// of the state. A service that is slow never shows one point's answer at another point.
+export function atPoint(model, life, buttons, content, draw) {
   let base, loaded;
-  const place = area(content, life);
+  const bar = pointBar(buttons), place = area(content, life);
   return {
-    element: place.element,
+    element: make("div", {}, bar.element, place.element),
     update() {
+      bar.update();
       const { seed, row, temperature, picture, latent } = state, file = files.get(picture);
       const key = JSON.stringify(file ? picture : latent ?? [seed, row, temperature]);
       place.want(key, async (signal) => {

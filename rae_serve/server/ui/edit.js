@@ -22,7 +22,7 @@ export function edit(model, life) {
     name, opposite, low: -LIMIT, high: LIMIT,
     onInput: (strength) => changeLive({ edit: withStrength(state.edit, name, strength) }, `attribute ${name}`),
   }));
-  own.element.className = "own";
+  Object.assign(own.element, { className: "own", hidden: true });
   own.name("Your picture", "Your picture, as the model sees it");
   const buttons = [button("Reset all", () => change(RESET)), chooser("Your picture: choose, drop or paste", takeFile)];
   const place = atPoint(model, life, buttons, make("div", {},

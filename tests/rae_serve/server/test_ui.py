@@ -1038,7 +1038,7 @@ def test_nothing_moves_when_the_pictures_come(page, server, view):
     page.goto(f"{server}/ui/#{view}?model={'mapped' if view == 'map' else 'strokes'}")
     page.wait_for_load_state("networkidle")
     page.wait_for_function(
-        "document.querySelectorAll('.area.empty').length === 0 && document.querySelector('main img')"
+        "document.querySelectorAll('.area.empty:not([hidden] *)').length === 0 && document.querySelector('main img')"
     )
     assert page.evaluate("moved") < 0.01
 

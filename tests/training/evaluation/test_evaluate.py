@@ -313,4 +313,4 @@ def test_a_bundle_keeps_its_verdict_and_pictures(command, alone, tmp_path, fails
     assert command(kept, *words, "--keep", "verdict")[0] == 0
     assert Bundle.load(kept).manifest.pictures() == []
     assert list(kept.glob("picture-*")) == []
-    fails(["evaluate", run.path, *words, "--keep", "verdict"], "keep", "is no bundle")
+    fails([run.path, *words, "--keep", "verdict"], "keep", "is no bundle")

@@ -58,6 +58,7 @@ class Catalog:
         self._absent_polls: dict[Path, int] = {}
         self._retired: list[tuple[float, Engine]] = []  # engines to close, and when
         self._failed_at_start: set[Path] = set()  # folders that failed in `load` and have not been repaired
+        self._draining = False
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -106,6 +107,10 @@ class Catalog:
         self._watcher = threading.Thread(target=self._watch_loop, name="catalog", daemon=True)
         self._watcher.start()
 
+    def drain(self) -> None:
+        """Ask for no more requests: the catalog is no longer ready, but its engines go on."""
+        self._draining = True
+
     def close(self) -> None:
         """Stop watching, and close every engine after its waiting rows are done."""
         self._stopped.set()
@@ -117,7 +122,7 @@ class Catalog:
 
     def ready(self) -> bool:
         """Return whether every model is loaded and warm, and the server is not shutting down."""
-        return bool(self.engines) and not self._failed_at_start and not self._stopped.is_set()
+        return bool(self.engines) and not self._failed_at_start and not self._draining
 
     def default(self) -> Default:
         """Return the default model. The model itself may be missing.

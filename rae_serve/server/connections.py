@@ -67,6 +67,10 @@ class _Parser(httptools.HttpRequestParser):
                 data = self._connection.head_without_upgrade() + data[stop.args[0] :]
                 self._connection.parser = parser = _Parser(self._connection)
 
+    def should_keep_alive(self) -> bool:
+        """Return whether the connection stays open after the response. uvicorn tells the client if it does not."""
+        return not Connection.draining and bool(super().should_keep_alive())
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, closed if a request's head does not arrive or a response is not read in time.
@@ -75,6 +79,7 @@ class Connection(HttpToolsProtocol):
     HTTP/2 or WebSocket: the request is handled as if it did not offer one (RFC 9110, section 7.8).
     """
 
+    draining = False  # whether the process closes each connection with its next response
     limit_s: float
     front: Callable[[ASGIApp], ASGIApp]
     fronted: Any = None  # the ASGI app of all connections of the process, made for the first of them

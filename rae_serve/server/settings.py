@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -95,6 +96,11 @@ class Settings(BaseModel):
     reload_seconds: PositiveFloat = 2.0
     """The seconds between two checks of the bundle folders. Higher: fewer reads of a network disk, but a changed
     bundle is served later. Start with the default."""
+
+    drain_seconds: NonNegativeFloat = 1.0
+    """The seconds for which a server goes on accepting connections after SIGTERM, while `/readyz` answers 503 and
+    each response closes its connection. Higher: slower load balancers notice in time, but a restart takes longer.
+    Start with the default; take 10 in Kubernetes."""
 
     access_log: bool = True
     """Whether to write a JSON line to stderr for every request. Turn it off if a proxy in front already logs

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rae_serve import parity
-from rae_serve.bundle import GRAPHS, Bundle, name_of
+from rae_serve.bundle import GENERATOR, GRAPHS, Bundle, name_of
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, NotFound
 from rae_serve.manifest import MANIFEST
@@ -151,7 +151,7 @@ class Catalog:
         """Set the gauges of this worker. No worker can set those of another one."""
         waiting = [engine.waiting for engine in self.engines.values()]
         metrics.MODELS.set(len(waiting))
-        for graph in GRAPHS:
+        for graph in (GENERATOR, *GRAPHS):
             metrics.WAITING_ROWS.labels(graph).set(sum(rows[graph] for rows in waiting))
 
     def refresh(self) -> None:

@@ -13,6 +13,12 @@ _TORCHVISION_FILES: Final = {
     "celeba": "celeba/list_*.txt",
 }
 NAMES: Final = ("digits", "synthetic-8", "synthetic-16", *_TORCHVISION_FILES)
+# Their names on the Hugging Face Hub, of those that are there.
+ON_THE_HUB: Final = {
+    "mnist": "ylecun/mnist",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+    "cifar10": "uoft-cs/cifar10",
+}
 
 
 def found_in(folder: Path, preferred: str) -> str | None:
@@ -22,3 +28,4 @@ def found_in(folder: Path, preferred: str) -> str | None:
     """
     found = [name for name, files in _TORCHVISION_FILES.items() if any(folder.glob(files))]
     return preferred if preferred in found else next(iter(found), None)
+

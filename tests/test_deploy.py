@@ -1,4 +1,4 @@
-"""What stands in deploy/: valid for Kubernetes, and in agreement with the server's settings, addresses and metrics."""
+"""What stands in deploy/ is valid, and agrees with the settings, addresses and metrics of the server."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ connections, and those that arrive until the last worker has ended are reset. Ou
 1. Each worker answers 503 to `/readyz`, and closes each connection with its next response. It goes on accepting
    connections: a load balancer needs some time to notice.
 2. After `drain_seconds` the main process makes the kernel ignore new connections. The workers accept the last ones.
-3. The main process stops to listen, so that a proxy's next attempt to connect is refused, and it takes another server.
+3. The main process stops to listen: a proxy that tries to connect is refused at once, and takes another server.
 4. Each worker finishes its requests and ends.
 
 A second SIGTERM ends the first step. Ctrl-C sends SIGINT to the workers too, which then skip these steps.

@@ -23,7 +23,8 @@ KEY = "a-key-of-the-tests"
 def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `bentoml serve` on a free port, as users run it; give its address and its process. SIGTERM ends it."""
     port = _free_port()
-    given = {"bundles": bundles, "port": port, **settings}
+    # One worker starts faster than one per core, and tests of limits and of broken bundles need to know their number.
+    given = {"bundles": bundles, "port": port, "workers": 1, **settings}
     environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
     own = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(log.parent / "bentoml")}
     with log.open("wb") as output:

@@ -1,9 +1,9 @@
 """Training on several processes: what they exchange, and how they share batches and noise.
 
-torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html) starts the processes and says by environment variables
-which is which. Each holds the whole model. They begin with the same state, see the same averaged gradients, and draw
-the same random numbers, of which each takes the rows of its own images. So weights, moments and random state stay
-the same on all of them, and the checkpoint of the first process is the checkpoint of all.
+torchrun (https://docs.pytorch.org/docs/stable/elastic/run.html) starts the processes, and tells each its number by
+environment variables. Each process holds the whole model. All begin with the same state, use the same averaged
+gradients, and draw the same random numbers, of which each takes the rows of its own images. So weights, moments and
+random state stay the same on all processes, and the checkpoint of the first process is the checkpoint of all.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, Final
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.overrides import TorchFunctionMode
 
 from rae_serve.errors import InvalidInput, RunError
@@ -103,7 +106,7 @@ class World:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """Let the first process of each machine through this block before its others, which find what it has cached."""
+        """Let one process of each machine through this block before the others, so that they find what it caches."""
         if self.local_rank:
             self.greatest(0.0)
         yield
@@ -115,8 +118,8 @@ class World:
             operation(*arguments)
         except RuntimeError as error:
             raise LostProcessError(
-                f"the training has lost one of its {self.size} processes; its checkpoints are untouched, and the same "
-                "command with --resume goes on from the last one"
+                f"the training has lost one of its {self.size} processes; its checkpoints are untouched, and the "
+                "same command with --resume goes on from the last one"
             ) from error
 
 
@@ -144,11 +147,14 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     if chosen.type == "cuda":
         chosen = _own_device(world)
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=_PATIENCE))
+        store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
     except ValueError as error:
         raise InvalidInput("WORLD_SIZE", f"is {size}, but {error}; start the training by torchrun") from None
+    # The first optimiser would import these functions, whose defaults keep the process group that there is by then. A
+    # group that lives until the process exits may abort it.
+    import_module("torch.distributed.nn.functional")
     backend = "gloo" if chosen.type == "cpu" else "cpu:gloo,cuda:nccl"
-    group = dist.PrefixStore("group", store)
+    group = PrefixStore("group", store)
     dist.init_process_group(backend, store=group, rank=world.rank, world_size=size, timeout=_PATIENCE)
     try:
         yield world, chosen
@@ -157,7 +163,8 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         if not _reports(store):
             raise SystemExit(2) from None
         raise
-    dist.destroy_process_group()
+    finally:
+        dist.destroy_process_group()
 
 
 def _number(name: str, default: int | None = None) -> int:
@@ -180,7 +187,7 @@ def _own_device(world: World) -> torch.device:
     return device
 
 
-def _reports(store: dist.Store) -> bool:
+def _reports(store: Store) -> bool:
     """Return whether this process is the first one with an error, which then tells of it."""
     try:
         return store.add(_REPORTED, 1) == 1

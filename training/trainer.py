@@ -251,11 +251,10 @@ class Trainer:
             report(terms)
             self._record(terms)
             now = time.monotonic()
-            due = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
-            # Every process takes the time from the first one's clock, or one would take a step more than another.
-            seconds, due, stopping = self.world.greatest(
-                *((now - started, due) if self.world.first else (0.0, False)), self._stopping
-            )
+            overdue = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
+            # The clock of the first process counts for all. With clocks of their own, some would take more steps.
+            clock = (now - started, overdue) if self.world.first else (0.0, False)
+            seconds, due, stopping = self.world.greatest(*clock, self._stopping)
             before = self.state.stage_seconds
             self.state.stage_seconds += seconds
             self.state.seconds += seconds

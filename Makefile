@@ -2,6 +2,7 @@
 PYTHON ?= python3
 SERVE := .venv-serve
 DEV := .venv
+NPM_PACKAGES := examples/node_modules/.ready
 
 .PHONY: serve test lint clean
 
@@ -9,7 +10,7 @@ serve: $(SERVE)/.ready
 	@echo "rae-serve: http://127.0.0.1:$${RAE_SERVE_PORT:-3000} (its API: /docs); Ctrl-C ends it"
 	@BENTOML_DO_NOT_TRACK=True $(SERVE)/bin/bentoml serve
 
-test: $(DEV)/.ready
+test: $(DEV)/.ready $(NPM_PACKAGES)
 	@echo "running every test: about seven minutes on two cores"
 	$(DEV)/bin/python -m pytest
 
@@ -30,5 +31,11 @@ $(DEV)/.ready: pyproject.toml constraints.txt
 	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server,client,hub,train,dev]'
 	@touch $@
 
+$(NPM_PACKAGES): examples/package.json $(wildcard examples/*/package.json)
+	@if command -v npm >/dev/null; then \
+	  echo "installing ONNX Runtime for JavaScript in examples/node_modules: about 450 MB, half a minute, this once"; \
+	  cd examples && npm install --no-audit --no-fund && touch node_modules/.ready; \
+	else echo "npm is not installed: the tests of the examples in JavaScript are skipped"; fi
+
 clean:
-	rm -rf $(SERVE) $(DEV)
+	rm -rf $(SERVE) $(DEV) examples/node_modules

@@ -40,6 +40,17 @@ def integer(field: str, value: Any, least: int = 0) -> int:
     return number
 
 
+def integers(field: str, values: npt.ArrayLike) -> npt.NDArray[np.integer[Any]]:
+    """Return `values` as an array [N] of integers, N ≥ 1. Raise InvalidInput if one is not from 0 to 2⁵³−1."""
+    array = np.asarray(values)
+    if array.ndim != 1 or not len(array) or array.dtype.kind not in "iu":
+        raise InvalidInput(field, f"must be integers of shape [N], not {array.dtype} {list(array.shape)}")
+    wrong = array[(array < 0) | (array > MAX_INTEGER)]
+    if len(wrong):
+        raise InvalidInput(field, f"must be integers from 0 to {MAX_INTEGER}, not {wrong[0]}")
+    return array
+
+
 def at_most(field: str, count: int, limit: int, what: str = "") -> None:
     """Raise InvalidInput if a request asks for more than the limit allows.
 
@@ -114,4 +125,4 @@ def decimals(rows: Latents) -> list[list[float]]:
 
 def shape_text(shape: Sequence[int]) -> str:
     """Return the shape of N rows as text: (28, 28, 1) gives "[N, 28, 28, 1]"."""
-    return f"[N, {', '.join(map(str, shape))}]"
+    return f"[{', '.join(['N', *map(str, shape)])}]"

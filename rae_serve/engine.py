@@ -36,6 +36,8 @@ class Engine:
         device: "cpu", "cuda", or "auto", which is CUDA if it can be used, else the CPU.
         device_id: Index of the CUDA device.
         threads: CPU cores that a graph may use; 0 means all. A lone request has them all, several share them.
+        engines: How many engines, in processes of their own, have these cores. Each takes its share of them while it
+            has several requests.
         max_batch: The largest batch. Higher values can give more throughput and need more memory.
         max_waiting: How many rows may wait for a graph. A request beyond this limit raises Overloaded.
         observe: Called with the graph's name and the number of rows of every batch; None observes nothing.
@@ -51,6 +53,7 @@ class Engine:
         device: Device = "auto",
         device_id: int = 0,
         threads: int = 0,
+        engines: int = 1,
         max_batch: int = 64,
         max_waiting: int = 2048,
         observe: Observe | None = None,
@@ -63,6 +66,7 @@ class Engine:
             self.device,
             device_id=device_id,
             threads=threads,
+            engines=engines,
             max_batch=max_batch,
             is_lone_request=self._in_flight.is_only,
         )
@@ -201,6 +205,22 @@ class Engine:
         The future raises Expired if rows still wait at `deadline`, a time of time.monotonic(); None waits for ever.
         """
         return self._submit(self._generator, _seeded_rows(n, seed, offset, temperature), deadline)
+
+    def submit_rows(
+        self, seed: npt.ArrayLike, row: npt.ArrayLike, *, temperature: float = 1.0, deadline: float | None = None
+    ) -> Future[Pixels]:
+        """Start to generate the image of every pair of a seed and a row; return a future, as `submit_sample` does.
+
+        Args:
+            seed: N seeds.
+            row: N rows, one of each seed.
+            temperature: Factor on the gaussian columns of the noise, from 0 to 10.
+            deadline: A time of time.monotonic(); None waits for ever.
+        """
+        seeds, rows = arrays.integers("seed", seed), arrays.integers("row", row)
+        if len(seeds) != len(rows):
+            raise InvalidInput("row", f"must be as many as the seeds, {len(seeds)}, not {len(rows)}")
+        return self._submit(self._generator, noise.seeded_rows(seeds, rows, check_temperature(temperature)), deadline)
 
     def submit_latents(self, noise: npt.ArrayLike, deadline: float | None = None) -> Future[Latents]:
         """Start `latents` and return a future, as `submit_sample` does."""

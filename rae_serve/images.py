@@ -28,7 +28,7 @@ MEDIA_TYPES: Final[dict[str, str]] = {
     "zip": "application/zip",
     "json": "application/json",
 }
-FRAME_MS: Final = 100  # how long an animation shows each image
+FRAME_RATE: Final = 10.0  # images per second of an animation, unless the caller sets it
 # How Pillow saves a picture; PNG is written by rae_serve/png.py.
 _SAVE_OPTIONS: Final[dict[str, dict[str, Any]]] = {
     "webp": {"lossless": True},
@@ -75,12 +75,24 @@ def encode(image: Pixels, encoding: Encoding = "png") -> bytes:
     return buffer.getvalue()
 
 
-def animate(images: Pixels, encoding: Animation) -> bytes:
-    """Encode images [N, H, W, C] to an endless animation. WebP is lossless; GIF has 256 colours per image."""
+def animate(
+    images: Pixels, encoding: Animation, *, frame_rate: float = FRAME_RATE, there_and_back: bool = False
+) -> bytes:
+    """Encode images to an endless animation. WebP is lossless; GIF has 256 colours per image.
+
+    Args:
+        images: The images, uint8 [N, H, W, C].
+        encoding: "gif" or "webp".
+        frame_rate: Images per second. GIF rounds the time of an image to 1/100 s, WebP to 1/1000 s.
+        there_and_back: Whether the images are shown backwards after the last one, so that the animation never jumps.
+    """
     buffer = io.BytesIO()
     frames = [to_picture(image) for image in images]
+    if there_and_back:
+        frames += frames[-2:0:-1]
     options = {"lossless": True} if encoding == "webp" else {}
-    frames[0].save(buffer, encoding, save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, **options)
+    duration = round(1000 / frame_rate)
+    frames[0].save(buffer, encoding, save_all=True, append_images=frames[1:], duration=duration, loop=0, **options)
     return buffer.getvalue()
 
 

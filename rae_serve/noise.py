@@ -92,11 +92,11 @@ def rows_of_seeds(seeds: Words, rows: Words, dim: int) -> npt.NDArray[np.float32
     return inverse_normal(words.T.reshape(len(rows), blocks * 4)[:, :dim]).astype(np.float32)
 
 
-def seeded_rows(seed: int, rows: npt.NDArray[Any], temperature: float) -> SeededRows:
-    """Return rows of a seed whose noise is not generated yet, so that many requests can share one call of `of_rows`.
+def seeded_rows(seed: int | npt.NDArray[Any], rows: npt.NDArray[Any], temperature: float) -> SeededRows:
+    """Return rows of seeds whose noise is not generated yet, so that many requests can share one call of `of_rows`.
 
     Args:
-        seed: The seed, from 0 to 2⁵³−1.
+        seed: The seed of all rows, or N seeds, each from 0 to 2⁵³−1.
         rows: N row numbers, each from 0 to 2⁵³−1.
         temperature: Factor on the gaussian columns of the noise.
     """

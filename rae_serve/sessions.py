@@ -50,8 +50,9 @@ class Graph:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        # Threads that spin start the next operator of a run sooner; after the run, they only take time from others.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        # Threads that spin would start the next operator a little sooner on an idle machine. But they take the time
+        # of HTTP and of other work, so that a lone request takes several times as long on a busy one.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(model, options, providers=_providers(device, device_id))
         except Exception as error:  # ONNX Runtime's exceptions have no common base class
@@ -115,6 +116,8 @@ class Sessions:
         device: Where to run.
         device_id: Index of the CUDA device; unused on the CPU.
         threads: CPU cores that a graph may use; 0 means all that the process may use.
+        engines: How many engines have these cores. Batches side by side keep to the share of this one; a lone
+            request does not.
         max_batch: The largest batch.
         is_lone_request: Told the number of rows of a batch, returns whether they are one whole request and no other
             request is in flight.
@@ -126,6 +129,7 @@ class Sessions:
         *,
         device_id: int,
         threads: int,
+        engines: int,
         max_batch: int,
         is_lone_request: Callable[[int], bool],
     ) -> None:
@@ -134,14 +138,16 @@ class Sessions:
         self._threads = threads or available_cores()
         self._sizes = fixed_sizes(max_batch)
         self._is_lone_request = is_lone_request
-        self.batches_at_once = 2 if device == "cpu" and self._threads > 1 else 1
+        self._share = max(1, self._threads // engines)
+        self.batches_at_once = 2 if device == "cpu" and self._share > 1 else 1
 
     def open(self, model: bytes) -> Callable[[Rows], Rows]:
         """Load an ONNX file and return the function that runs it."""
-        if self.batches_at_once == 1:
+        if self._device == "cuda" or self._threads == 1:
             return Graph(model, self._device, device_id=self._device_id, threads=self._threads, sizes=self._sizes)
-        half, all_cores = (Graph(model, "cpu", threads=threads) for threads in (self._threads // 2, self._threads))
-        return lambda rows: (all_cores if self._is_lone_request(len(rows)) else half)(rows)
+        some, all_cores = self._share // self.batches_at_once, self._threads
+        shared, lone = (Graph(model, "cpu", threads=threads) for threads in (some, all_cores))
+        return lambda rows: (lone if self._is_lone_request(len(rows)) else shared)(rows)
 
 
 def fixed_sizes(max_batch: int) -> tuple[int, ...]:

@@ -15,8 +15,14 @@ from rae_serve import sessions
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
 from tests.serving import KEY, ROOT, serving
+from tests.toolchains import require
 
 MNIST = ROOT / ".." / "shared" / "data"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -67,6 +73,31 @@ def locked_server(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> I
     with serving(bundle.path, log, api_keys=KEY) as (address, _):
         yield address
     assert KEY not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A Chromium of Playwright, without windows."""
+    require(CHROMIUM, "Chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of Node, with the packages of examples/ installed."""
+    node = shutil.which("node")
+    require(node, "Node")
+    require(
+        (ROOT / "examples" / "node_modules" / "onnxruntime-node").is_dir(),
+        "ONNX Runtime for JavaScript (npm install in examples/)",
+    )
+    assert node
+    return node
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str,
         log: The file that takes what the server prints.
         settings: Settings of the server. `port` is a free one by default.
     """
-    given = {"bundles": bundles, "port": free_port(), **settings}
+    # One worker starts faster than one per core, and tests of limits and of broken bundles need to know their number.
+    given = {"bundles": bundles, "port": free_port(), "workers": 1, **settings}
     environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
     own = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(log.parent / "bentoml")}
     with log.open("wb") as output:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from rae_serve.bundle import Bundle
+from rae_serve.engine import Engine
 from tests.serving import ROOT
 
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
@@ -34,6 +37,21 @@ def size_of(name: str) -> tuple[int, int]:
 @pytest.mark.parametrize("block", [block for language, block in BLOCKS if language == "python"])
 def test_python(block, here):
     exec(compile(block, "README.md", "exec"), {})
+
+
+def test_javascript_makes_the_image_that_the_golden_vectors_say(here, node):
+    (javascript,) = [block for language, block in BLOCKS if language == "js"]
+    bundle = Bundle.load("exported/flexae-mnist-small")
+    golden = bundle.vectors()["samples"][0]["sha256"]
+    (said,) = re.findall("([0-9a-f]{12})…", javascript)
+    assert golden.startswith(said)
+    (here / "node_modules").symlink_to(ROOT / "examples" / "node_modules")
+    (here / "embed.mjs").write_text(javascript, encoding="utf-8")
+    done = subprocess.run([node, "embed.mjs"], check=True, capture_output=True, text=True, timeout=60)
+    assert re.fullmatch("[0-9a-f]{64}\n", done.stdout)
+    image = Engine(bundle, device="cpu").sample(1, seed=7)
+    if hashlib.sha256(image).hexdigest() == golden:  # on another processor, a pixel may be rounded differently
+        assert done.stdout.strip() == golden
 
 
 def test_commands_on_the_shipped_bundle(here):

@@ -83,7 +83,9 @@ class Autoencoder(nn.Module):
         """Yield the updates of one training step.
 
         Each yield is one step of one optimiser, and the code after it sees the new weights. Never yield inside
-        `torch.no_grad()`: it would reach the caller.
+        `torch.no_grad()`: it would reach the caller. Draw random numbers by `torch.rand`, `torch.randn`,
+        `torch.rand_like` and `torch.randn_like`, one row per image or a single number: where several processes share
+        a batch, each then gets the rows of its own images.
 
         Args:
             batches: Endless batches of images [B, C, H, W].

@@ -1,4 +1,4 @@
-"""Commands that need the extra `train`: train, fit, recipes, export, evaluate, compare, study."""
+"""Commands that need the extra `train`: quickstart, train, fit, recipes, export, evaluate, compare, study."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ _STEPS = "Joint training steps. The key prior_steps sets how many steps of the p
 _PRIORS = "mixture, flow, second-stage, generator or iop."
 _PRECISION = "How the graphs hold weights. float16 halves the bundle; the command says how much it changes."
 _STUDIES = "priors-2d, bias-variance, nearest-neighbours, mask-trajectory, latent-covariance or capacity."
+
+
+@app.command()
+def quickstart(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of pictures.")],
+    minutes: Annotated[float, typer.Option(**NUMBER, help="Time to train.")] = 60.0,
+    name: Annotated[str | None, typer.Option(help="Name of the model.", show_default="that of the folder")] = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Make a model of a folder of pictures: look, train, evaluate and export."""
+    import_training("quickstart").quickstart(folder, minutes, name, device)
 
 
 @app.command()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import FastAPI, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.formparsers import MultiPartParser
 
 from rae_serve.server import metrics, openapi, problems
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.routes import images, latents, models, walks
+from rae_serve.server.routes import images, inference, latents, models, walks
 from rae_serve.server.waiting import ClientLeft, client_left_response
 
 
@@ -27,9 +28,11 @@ def create_app(catalog: Catalog) -> FastAPI:
         version=version("rae-serve"),
         description="Generate and encode images with regularised auto-encoders. "
         "Row i of seed s is always the same image.",
+        docs_url=None,  # FastAPI's own pages load their scripts from other servers
+        redoc_url=None,
     )
     problems.install(app)
-    for module in (models, images, latents, walks):
+    for module in (models, images, latents, walks, inference):
         app.include_router(module.routes(catalog))
 
     @app.exception_handler(ClientLeft)
@@ -42,6 +45,17 @@ def create_app(catalog: Catalog) -> FastAPI:
     async def root() -> Response:
         return RedirectResponse("/ui/")
 
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title="rae-serve: HTTP API",
+            swagger_js_url="docs/files/swagger-ui-bundle.js",
+            swagger_css_url="docs/files/swagger-ui.css",
+            swagger_favicon_url="ui/icon.png",
+        )
+
+    app.mount("/docs/files", StaticFiles(packages=[("fastapi_offline", "static")]))
     app.mount("/ui", StaticFiles(packages=[("rae_serve.server", "ui")], html=True))
 
     @app.get("/metrics", include_in_schema=False)

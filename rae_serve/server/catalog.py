@@ -133,15 +133,19 @@ class Catalog:
             raise NotFound("the server has no model; its operator has to add a bundle")
         return self._default
 
-    def engine(self, name: str | None = None) -> Engine:
+    def engine(self, name: str | None = None, digest: str | None = None) -> Engine:
         """Return the engine of a model, or of the default model if `name` is None.
 
-        Raises NotFound, with the names of the models that are there.
+        Raises NotFound, with the names of the models that are there, or with the digest that the model has if this
+        is not `digest`.
         """
         wanted = self.default().name if name is None else name
         engines = self.engines
         if wanted in engines:
-            return engines[wanted]
+            engine = engines[wanted]
+            if digest not in (None, engine.manifest.digest):
+                raise NotFound(f"model {wanted!r} has the digest {engine.manifest.digest}, not {digest}")
+            return engine
         names = ", ".join(engines) or "none"
         if name is None:
             raise NotFound(f"the default model {wanted!r} is not loaded; name another model, one of: {names}")

@@ -8,6 +8,7 @@ from typing import Final
 from rae_serve.preprocessing import FORMATS
 
 PICTURES: Final = tuple(f"image/{name.lower()}" for name in FORMATS)
+BINARY: Final = "application/octet-stream"
 # Other names that programs give to picture types, without the prefix "x-".
 _PICTURE_ALIASES: Final = {
     "apng": "png",

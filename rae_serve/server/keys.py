@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from starlette.types import Scope
 
 # These paths need no key: the probes, the description of the API, and the web page, which asks the user for a key.
-_OPEN_PATHS: Final = frozenset(("/livez", "/healthz", "/readyz", "/", "/ui", "/docs", "/openapi.json"))
-_OPEN_FOLDER: Final = "/ui/"
+_PROBES: Final = ("/livez", "/healthz", "/readyz", "/v2/health/live", "/v2/health/ready")
+_OPEN_PATHS: Final = frozenset((*_PROBES, "/", "/ui", "/docs", "/openapi.json"))
+_OPEN_FOLDERS: Final = ("/ui/", "/docs/")
 _REALM: Final = 'Bearer realm="rae-serve"'
 
 
@@ -24,7 +25,7 @@ class ApiKeys:
 
     def challenge(self, scope: Scope, headers: Mapping[bytes, bytes]) -> str | None:
         """Return None if the request may pass, else the `WWW-Authenticate` header of the 401 response."""
-        if not self._digests or scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDER):
+        if not self._digests or scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_FOLDERS):
             return None
         scheme, _, key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() != b"bearer":

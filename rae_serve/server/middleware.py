@@ -33,6 +33,7 @@ from rae_serve.server.catalog import Catalog
 from rae_serve.server.connections import DECLINED_UPGRADE
 from rae_serve.server.keys import ApiKeys
 from rae_serve.server.problems import REQUEST_ID, ProblemMiddleware
+from rae_serve.server.schemas import HEADER_LENGTH
 from rae_serve.server.settings import Settings
 from rae_serve.server.short_path import ShortPath
 from rae_serve.server.waiting import DEADLINE, ClientLeft, client_left_response
@@ -55,8 +56,16 @@ def front(app: ASGIApp, catalog: Catalog) -> ASGIApp:
             app,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST"],
-            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-Id"],
-            expose_headers=["ETag", "RAE-Digest", "RAE-Model", "RAE-Seed", "Retry-After", "X-Request-Id"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "X-Request-Id", HEADER_LENGTH],
+            expose_headers=[
+                "ETag",
+                "RAE-Digest",
+                "RAE-Model",
+                "RAE-Seed",
+                "Retry-After",
+                "X-Request-Id",
+                HEADER_LENGTH,
+            ],
         )
     return app
 

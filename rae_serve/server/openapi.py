@@ -14,6 +14,7 @@ from rae_serve.manifest import Manifest
 from rae_serve.server import problems
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.problems import Problem
+from rae_serve.server.schemas import InferenceRequest
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _PROBLEM_TEXTS: Final = {
@@ -27,21 +28,22 @@ _PROBLEM_TEXTS: Final = {
     429: "Too many rows wait already; try again after the seconds in Retry-After.",
     503: "The request waited longer than the time limit; try again after the seconds in Retry-After.",
 }
+BINARY_SCHEMA: Final = {"type": "string", "format": "binary"}
 _PROBLEMS_WITH_BODY: Final = (400, 404, 408, 413, 415, 422, 429, 503)
 
+_ADDED: Final = (Problem, InferenceRequest)  # the schemas that `install` adds, with those in them
 ResponseDocs = dict[int | str, dict[str, Any]]  # what FastAPI takes as `responses=`
 
 
 def problem_docs(*statuses: int) -> ResponseDocs:
     """Describe the problem responses of a route, one for each status."""
-    # `install` adds the schema under this name.
-    schema = {problems.MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}}}
+    schema = {problems.MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model=Problem.__name__)}}}
     return {status: {"description": _PROBLEM_TEXTS[status], "content": schema} for status in statuses}
 
 
 def file_docs(*formats: str) -> dict[str, Any]:
     """Describe the content of a response that is a file in one of the formats, such as "png"."""
-    return {MEDIA_TYPES[name]: {"schema": {"type": "string", "format": "binary"}} for name in formats}
+    return {MEDIA_TYPES[name]: {"schema": BINARY_SCHEMA} for name in formats}
 
 
 def response_docs(description: str, model: type[BaseModel], formats: Any) -> ResponseDocs:
@@ -54,8 +56,17 @@ def response_docs(description: str, model: type[BaseModel], formats: Any) -> Res
     """
     # An animation has the media type of a picture; FastAPI describes JSON by the model.
     files = [name for name in get_args(formats) if name in MEDIA_TYPES and name != "json"]
-    success = {"content": file_docs(*files), "model": model, "description": description}
+    return with_problems({"content": file_docs(*files), "model": model, "description": description})
+
+
+def with_problems(success: dict[str, Any]) -> ResponseDocs:
+    """Describe all responses of a route that takes a body, by the description of a successful one."""
     return {200: success, **problem_docs(*_PROBLEMS_WITH_BODY)}
+
+
+def json_docs(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe content in JSON; `model` is one of `_ADDED`, because FastAPI knows a route's own models only."""
+    return {MEDIA_TYPES["json"]: {"schema": {"$ref": _REFERENCE.format(model=model.__name__)}}}
 
 
 def install(app: FastAPI, catalog: Catalog) -> None:
@@ -67,8 +78,9 @@ def install(app: FastAPI, catalog: Catalog) -> None:
 
     def openapi() -> dict[str, Any]:
         document = copy.deepcopy(plain)
-        problem = Problem.model_json_schema(ref_template=_REFERENCE)
-        document["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+        for model in _ADDED:
+            schema = model.model_json_schema(ref_template=_REFERENCE)
+            document["components"]["schemas"] |= {**schema.pop("$defs"), model.__name__: schema}
         if catalog.settings.api_keys:
             _add_keys(document)
             return document  # without examples: they name a model, and anybody may read the document
@@ -95,7 +107,8 @@ def _add_keys(document: dict[str, Any]) -> None:
 
 
 def _add_parameter_examples(parameters: list[dict[str, Any]], name: str, manifest: Manifest) -> None:
-    values = {"name": name, "digest": manifest.digest, "seed": 7, "index": 3, "model": name}
+    digest = manifest.digest
+    values = {"name": name, "digest": digest, "version": digest, "seed": 7, "index": 3, "model": name}
     for parameter in parameters:
         if parameter["name"] in values:
             parameter["example"] = values[parameter["name"]]
@@ -108,9 +121,13 @@ def _add_body_example(operation: dict[str, Any], example: dict[str, Any] | None)
 
 def _example_bodies(manifest: Manifest) -> dict[str, dict[str, Any]]:
     ends = {"start": {"seed": 7}, "end": {"seed": 7, "index": 1}}
+    integer = {"shape": [1], "datatype": "INT64"}
+    inference = {"inputs": [{"name": "seed", **integer, "data": [7]}, {"name": "row", **integer, "data": [3]}]}
     bodies: dict[str, dict[str, Any]] = {
         "/v1/sample": {"n": 16, "seed": 7},
         "/v1/decode": {"latents": [manifest.latent.mean]},
+        "/v2/models/{name}/infer": inference,
+        "/v2/models/{name}/versions/{version}/infer": inference,
         "/v1/interpolate": {**ends, "steps": 8, "space": "noise", "path": "spherical"},
     }
     if manifest.attributes:

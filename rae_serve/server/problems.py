@@ -18,6 +18,8 @@ from rae_serve.errors import Expired, InvalidInput, NotFound, Overloaded
 from rae_serve.server.content_types import content_type, is_json, unsupported
 
 MEDIA_TYPE: Final = "application/problem+json"
+# Below this address, an error is also what the Open Inference Protocol says.
+INFERENCE_PROTOCOL: Final = "/v2"
 REQUEST_ID: Final = "rae_serve.id"  # a key of the ASGI scope
 log = logging.getLogger(__name__)
 _KNOWN: Final = (InvalidInput, NotFound, Overloaded, Expired)  # what a route may raise
@@ -38,6 +40,29 @@ class Problem(BaseModel):
     status: int
     detail: str = Field(description="What is wrong, and what to do.")
     errors: list[FieldProblem] = []
+    error: str | None = Field(
+        None, description=f"Below {INFERENCE_PROTOCOL} only: the detail, where clients of that protocol look for it."
+    )
+
+
+class _ProblemResponse(Response):
+    """A problem, which has the field `error` too if the request is one of the Open Inference Protocol."""
+
+    media_type = MEDIA_TYPE
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None) -> None:
+        super().__init__(_json(problem), problem.status, headers)
+        self.problem = problem
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == INFERENCE_PROTOCOL or scope["path"].startswith(f"{INFERENCE_PROTOCOL}/"):
+            self.body = _json(self.problem.model_copy(update={"error": self.problem.detail}))
+            self.headers["Content-Length"] = str(len(self.body))
+        await super().__call__(scope, receive, send)
+
+
+def _json(problem: Problem) -> bytes:
+    return problem.model_dump_json(exclude_defaults=True).encode()
 
 
 def response(
@@ -55,8 +80,7 @@ def response(
         headers: More headers of the response; none by default.
     """
     problem = Problem(title=http.HTTPStatus(status).phrase, status=status, detail=detail, errors=errors or [])
-    body = problem.model_dump_json(exclude_defaults=True)
-    return Response(body, status, headers, media_type=MEDIA_TYPE)
+    return _ProblemResponse(problem, headers)
 
 
 def expired_response() -> Response:

@@ -15,10 +15,8 @@ from rae_serve.arrays import Latents, Pixels
 from rae_serve.engine import Engine
 from rae_serve.images import MEDIA_TYPES, Animation
 from rae_serve.server import waiting
-from rae_serve.server.schemas import ImagesResponse, LatentsResponse, SampleResponse, WalkResponse
+from rae_serve.server.schemas import ImagesResponse, LatentsResponse, SampleResponse, WalkRequest, WalkResponse
 
-# Up to this size, encoding images takes less time than handing them to another thread.
-_ENCODE_AT_ONCE_BYTES: Final = 32 * 1024
 _ANIMATIONS: Final[dict[str, Animation]] = {"gif": "gif", "webp-animation": "webp"}
 
 
@@ -64,20 +62,26 @@ async def images_response(engine: Engine, pixels: Pixels, format_: str) -> Respo
     return await _response(engine, pixels, format_, document)
 
 
-async def walk_response(engine: Engine, latents: Latents, pixels: Pixels, format_: str) -> Response:
+async def walk_response(engine: Engine, latents: Latents, pixels: Pixels, asked: WalkRequest) -> Response:
     """Encode the images of an interpolation or an edit, as a strip of one row or as an animation.
 
     Args:
         engine: The engine that made the images.
         latents: The latents of the images, float32 [N, latent_dim].
         pixels: The images, uint8 [N, H, W, C].
-        format_: One of `schemas.WalkFormat`.
+        asked: The request, which says the format.
     """
+    if animation := _ANIMATIONS.get(asked.format):
+        rate, back = asked.frame_rate, asked.there_and_back
+        body = await waiting.in_thread(
+            lambda: images.animate(pixels, animation, frame_rate=rate, there_and_back=back)
+        )
+        return Response(body, headers=model_headers(engine), media_type=MEDIA_TYPES[animation])
 
     def document() -> BaseModel:
         return WalkResponse(**_model(engine), images=_base64_pngs(pixels), latents=arrays.decimals(latents))
 
-    return await _response(engine, pixels, format_, document, columns=len(pixels))
+    return await _response(engine, pixels, asked.format, document, columns=len(pixels))
 
 
 async def latents_response(engine: Engine, latents: Latents, format_: str) -> Response:
@@ -92,7 +96,7 @@ async def latents_response(engine: Engine, latents: Latents, format_: str) -> Re
 
 async def png(image: Pixels) -> bytes:
     """Encode one image [H, W, C] as a PNG file."""
-    return await _in_thread_if_large(image, lambda: images.encode(image))
+    return await waiting.in_thread_if_large(image.nbytes, lambda: images.encode(image))
 
 
 async def _response(
@@ -110,7 +114,7 @@ async def _response(
     Args:
         engine: The engine that made the images.
         pixels: The images, uint8 [N, H, W, C].
-        format_: One of `schemas.PictureFormat` or `schemas.WalkFormat`.
+        format_: One of `schemas.PictureFormat`.
         document: Makes the document of the format "json".
         seed: The seed for the header `RAE-Seed`; no such header by default.
         file_name: Names the image of an index, for the format "zip".
@@ -129,15 +133,8 @@ async def _response(
                 return images.encode(images.grid(pixels, columns), format_)
         raise AssertionError(format_)
 
-    if animation := _ANIMATIONS.get(format_):
-        body = await waiting.in_thread(images.animate, pixels, animation)
-    else:
-        body = await _in_thread_if_large(pixels, encode)
-    return Response(body, headers=model_headers(engine, seed), media_type=MEDIA_TYPES[animation or format_])
-
-
-async def _in_thread_if_large(pixels: Pixels, encode: Callable[[], bytes]) -> bytes:
-    return encode() if pixels.nbytes <= _ENCODE_AT_ONCE_BYTES else await waiting.in_thread(encode)
+    body = await waiting.in_thread_if_large(pixels.nbytes, encode)
+    return Response(body, headers=model_headers(engine, seed), media_type=MEDIA_TYPES[format_])
 
 
 def _json(document: BaseModel) -> bytes:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
-from fastapi import Path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from fastapi import Header, Path
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SkipValidation, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from rae_serve import interpolation
 from rae_serve.arrays import MAX_INTEGER
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
+from rae_serve.images import FRAME_RATE
 from rae_serve.manifest import Manifest
 
 
@@ -21,10 +23,19 @@ def _check_decimal(text: str) -> str:
     return text
 
 
+def _refuse(value: Any) -> None:
+    raise PydanticCustomError("unsupported", "belongs to an extension that this server does not have; leave it out")
+
+
 # An integer in an address has one form only, so that one image has one address.
 _Decimal = Annotated[int, BeforeValidator(_check_decimal)]
 Seed = Annotated[_Decimal, Path(ge=0, le=MAX_INTEGER, description="The seed of the noise.")]
 Index = Annotated[_Decimal, Path(ge=0, le=MAX_INTEGER, description="The row of the seed, from 0.")]
+HEADER_LENGTH: Final = "Inference-Header-Content-Length"
+HeaderLength = Annotated[
+    Annotated[_Decimal, Field(le=MAX_INTEGER)] | None,
+    Header(alias=HEADER_LENGTH, description="The length of the JSON in bytes, if binary data follows it."),
+]
 PictureFormat = Literal["png", "webp", "jpeg", "npy", "zip", "json"]
 WalkFormat = Literal["png", "webp", "jpeg", "npy", "json", "gif", "webp-animation"]
 Integer = Annotated[int, Field(ge=0, le=MAX_INTEGER, strict=True)]
@@ -48,6 +59,16 @@ class _Request(BaseModel):
 class _Response(BaseModel):
     model: str
     digest: str
+
+
+class WalkRequest(_Request):
+    """The fields of an interpolation and of an edit that say how its images are sent."""
+
+    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
+    frame_rate: Number = Field(FRAME_RATE, ge=1, le=50, description="Images per second of an animation.")
+    there_and_back: bool = Field(
+        False, strict=True, description="Whether an animation shows its images backwards after the last one."
+    )
 
 
 class SampleRequest(_Request):
@@ -104,6 +125,7 @@ class Point(BaseModel):
 
     seed: Integer | None = Field(None, description="The seed of the noise.")
     index: Integer = Field(0, description="The row of the seed.")
+    temperature: Number = Field(1.0, ge=0, le=MAX_TEMPERATURE, description="Factor on the noise of the seed.")
     latent: Vector | None = Field(None, description="The latent itself, latent_dim numbers.")
     image: str | None = Field(None, description="A picture file in base64, to be encoded.")
 
@@ -115,7 +137,7 @@ class Point(BaseModel):
         return self
 
 
-class InterpolateRequest(_Request):
+class InterpolateRequest(WalkRequest):
     """Ask for the images between two points."""
 
     start: Point
@@ -129,10 +151,9 @@ class InterpolateRequest(_Request):
         description="linear: a straight line; spherical: an arc, around 0 in noise space and around the mean of the "
         "training latents in latent space. A spherical path in noise space keeps every step as likely as the ends.",
     )
-    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
 
 
-class EditRequest(_Request):
+class EditRequest(WalkRequest):
     """Ask for the images of a point that is moved along the direction of an attribute."""
 
     point: Point
@@ -143,7 +164,6 @@ class EditRequest(_Request):
         description="How far to move, one image per strength. 1 is the distance from the mean of the images without "
         "the attribute to the mean of those with it; negative values move away from the attribute.",
     )
-    format: WalkFormat = Field("png", description=_STRIP_FORMATS)
 
 
 class WalkResponse(ImagesResponse):
@@ -177,3 +197,166 @@ class ModelDetail(BaseModel):
 
     name: str
     manifest: Manifest
+
+
+# The Open Inference Protocol. Its requests may have fields that only some servers know, so these have no effect here,
+# except those of extensions that would change the response.
+_Unsupported = Annotated[None, BeforeValidator(_refuse)]
+_Name = Annotated[str, Field(max_length=256)]
+_MAX_TENSORS: Final = 16  # more than any model has; a longer list is refused before it is read to the end
+
+
+class _InferenceModel(BaseModel):
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        """Leave out what is null: some clients write every field that they do not use as null."""
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+class TensorParameters(_InferenceModel):
+    """The parameters of an input or output."""
+
+    binary_data_size: Integer | None = Field(
+        None, description="The size of the tensor in bytes, if it follows the JSON as binary data."
+    )
+
+
+class InputParameters(TensorParameters):
+    """The parameters of an input."""
+
+    shared_memory_region: _Unsupported = Field(None, description="Not supported.")
+
+
+class OutputParameters(_InferenceModel):
+    """The parameters of a requested output."""
+
+    binary_data: bool | None = Field(
+        None,
+        strict=True,
+        description="Whether the output follows the JSON as binary data; by default as binary_data_output says.",
+    )
+    shared_memory_region: _Unsupported = Field(None, description="Not supported.")
+    classification: _Unsupported = Field(None, description="Not supported.")
+
+
+class InferenceParameters(_InferenceModel):
+    """The parameters of an inference request."""
+
+    binary_data_output: bool = Field(
+        False, strict=True, description="Whether outputs follow the JSON as binary data, rather than being in it."
+    )
+    temperature: Number = Field(
+        1.0, ge=0, le=MAX_TEMPERATURE, description="Factor on the noise of a model that takes seeds."
+    )
+    sequence_id: _Unsupported = Field(None, description="Not supported.")
+
+
+class RequestTensor(_InferenceModel):
+    """An input of an inference request."""
+
+    name: _Name
+    shape: list[Integer] = Field(max_length=_MAX_TENSORS)
+    datatype: _Name
+    parameters: InputParameters = InputParameters()
+    data: list[Any] | None = Field(
+        None, description="The numbers, flat in row-major order or nested like the shape; none with binary data."
+    )
+
+
+class RequestedOutput(_InferenceModel):
+    """An output that an inference request asks for."""
+
+    name: _Name
+    parameters: OutputParameters = OutputParameters()
+
+
+class InferenceRequest(_InferenceModel):
+    """Run a model of the Open Inference Protocol."""
+
+    id: str | None = Field(None, description="Comes back in the response.")
+    parameters: InferenceParameters = InferenceParameters()
+    inputs: list[RequestTensor] = Field(min_length=1, max_length=_MAX_TENSORS)
+    outputs: list[RequestedOutput] = Field([], max_length=_MAX_TENSORS, description="By default all outputs.")
+
+
+class ResponseTensor(BaseModel):
+    """An output of a model."""
+
+    name: str
+    shape: list[int]
+    datatype: str
+    parameters: TensorParameters | None = None
+    data: SkipValidation[list[int | float]] | None = Field(
+        None, description="The numbers in row-major order; left out if they follow the JSON as binary data."
+    )
+
+
+class InferenceResponse(BaseModel):
+    """The outputs of a model."""
+
+    model_name: str
+    model_version: str
+    id: str | None = Field(None, description="The id of the request, if it has one.")
+    outputs: list[ResponseTensor]
+
+
+class TensorMetadata(BaseModel):
+    """An input or output of a model."""
+
+    name: str
+    datatype: str
+    shape: list[int] = Field(description="−1 is a dimension of any size.")
+
+
+class ModelMetadata(BaseModel):
+    """A model, as the Open Inference Protocol describes one."""
+
+    name: str
+    versions: list[str] = Field(description="The digest of the bundle.")
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+class ModelReady(BaseModel):
+    """Whether a model can be used."""
+
+    name: str
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """The server, as the Open Inference Protocol describes one."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class ServerLive(BaseModel):
+    """Whether the server runs."""
+
+    live: bool
+
+
+class ServerReady(BaseModel):
+    """Whether all models can be used."""
+
+    ready: bool
+
+
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def validate_json(schema: type[Schema], body: bytes) -> Schema:
+    """Return a body of JSON, read by a route itself, as its schema.
+
+    Raises RequestValidationError, as FastAPI does for the bodies that it reads.
+    """
+    try:
+        return schema.model_validate_json(body)
+    except ValidationError as error:
+        # An error of the whole body is one of the field "body"; its Content-Type has been checked.
+        wrong = [{**entry, "loc": ("body", *(entry["loc"] or ("body",)))} for entry in error.errors()]
+        raise RequestValidationError(wrong) from None

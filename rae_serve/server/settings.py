@@ -57,13 +57,13 @@ class Settings(BaseModel):
     does not work. Start with `auto`; set `cuda` where a silent CPU would be a fault."""
 
     threads: NonNegativeInt = 0
-    """CPU cores for one batch. Higher: a batch takes less time, but several workers compete for the cores. Start with
-    0, which divides all cores among the workers."""
+    """CPU cores of each worker. Higher: a batch takes less time, but several workers compete for the cores. Start
+    with 0: a worker uses all cores for a request that it has alone, and its equal share of them for several."""
 
     workers: PositiveInt | Literal["auto"] = "auto"
     """Processes; each holds every model on one device. Higher: more requests at once if HTTP and PNG are the
     bottleneck, but more memory and smaller batches. Start with `auto`: per GPU one for each 2 cores and 4 GiB of its
-    memory, at most 8; without a GPU one for each 4 cores; always at least one."""
+    memory, at most 8 and at least one; without a GPU one for each core, at most 8."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 3000
     """The TCP port. Change it if another program uses it."""

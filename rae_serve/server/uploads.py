@@ -11,8 +11,6 @@ from urllib.parse import unquote
 
 import numpy as np
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
-from pydantic import ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
@@ -20,13 +18,13 @@ from rae_serve import arrays
 from rae_serve.arrays import Pixels
 from rae_serve.errors import InvalidInput
 from rae_serve.preprocessing import Preprocessing, read_picture
-from rae_serve.server.content_types import PICTURES, content_type, is_json, unsupported
-from rae_serve.server.schemas import ImagesRequest
+from rae_serve.server import openapi
+from rae_serve.server.content_types import BINARY, PICTURES, content_type, is_json, unsupported
+from rae_serve.server.schemas import ImagesRequest, validate_json
 from rae_serve.server.settings import Settings
 
 _DATA_URL: Final = re.compile(r"\s*data:[^,]*;\s*base64\s*,", re.IGNORECASE)
 _FROM_URL_SAFE: Final = str.maketrans("-_", "+/")
-_BINARY: Final = {"type": "string", "format": "binary"}
 # A PNG of one grey pixel, so that the example stays short.
 _EXAMPLE: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNoAAAAggCBd81ytgAAAABJRU5ErkJggg=="
 
@@ -37,14 +35,14 @@ BODY_DOCS: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
-            **{picture_type: {"schema": _BINARY} for picture_type in PICTURES},
+            **{picture_type: {"schema": openapi.BINARY_SCHEMA} for picture_type in PICTURES},
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
                     "required": ["images"],
                     "additionalProperties": False,
                     "properties": {
-                        "images": {"type": "array", "minItems": 1, "items": _BINARY},
+                        "images": {"type": "array", "minItems": 1, "items": openapi.BINARY_SCHEMA},
                         **{
                             name: {"type": "string", "description": ImagesRequest.model_fields[name].description}
                             for name in _TEXT_FIELDS
@@ -83,7 +81,7 @@ async def read_upload(request: Request, max_pictures: int) -> Upload:
         upload = await _read_form(request, max_pictures)
     elif is_json(media_type):
         upload = _read_json(await request.body())
-    elif media_type in PICTURES or media_type == "application/octet-stream":
+    elif media_type in PICTURES or media_type == BINARY:
         upload = Upload([("body", await request.body())])
     else:
         raise HTTPException(415, unsupported(media_type, *PICTURES, "multipart/form-data", "application/json"))
@@ -123,11 +121,7 @@ def decode_base64(field: str, text: str) -> bytes:
 
 
 def _read_json(body: bytes) -> Upload:
-    try:
-        request = ImagesRequest.model_validate_json(body)
-    except ValidationError as error:
-        problems = [{**entry, "loc": ("body", *entry["loc"])} for entry in error.errors()]
-        raise RequestValidationError(problems) from None
+    request = validate_json(ImagesRequest, body)
     files = [(f"images.{i}", decode_base64(f"images.{i}", text)) for i, text in enumerate(request.images)]
     return Upload(files, request.model, request.format)
 

@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 DEADLINE: Final = "rae_serve.deadline"  # a key of the ASGI scope; the value is a time of time.monotonic()
 # Most results come sooner. Only after this time is it worth the cost to watch for a disconnect.
 _UNWATCHED_S: Final = 0.05
+# Up to this size, decoding and encoding take less time than handing the work to another thread.
+_AT_ONCE_BYTES: Final = 32 * 1024
 # Threads that decode and encode pictures, one per core. The codecs release the GIL.
 _picture_threads = ThreadPoolExecutor(cpu_count() or 1, thread_name_prefix="pictures")
 
@@ -56,6 +58,16 @@ async def result(request: Request, submit: Callable[[float], Future[Result]]) ->
 async def in_thread(work: Callable[..., Result], *arguments: Any) -> Result:
     """Await `work(*arguments)`, run in a thread for pictures, so that the event loop can serve others meanwhile."""
     return await asyncio.get_running_loop().run_in_executor(_picture_threads, work, *arguments)
+
+
+async def in_thread_if_large(size: int, work: Callable[[], Result]) -> Result:
+    """Await `work()`, in a thread for pictures if it reads or writes more than a few bytes.
+
+    Args:
+        size: The bytes that the work reads or writes.
+        work: The work.
+    """
+    return work() if size <= _AT_ONCE_BYTES else await in_thread(work)
 
 
 async def _watched(request: Request, waiting: asyncio.Future[Result]) -> Result:

@@ -90,6 +90,12 @@ def test_sampling_is_the_graphs_on_specified_noise(bundle, engine):
     assert np.array_equal(run("decoder", run("prior", rows)), engine.sample(9, seed=11))
 
 
+def test_rows_of_several_seeds_are_the_images_of_each(engine):
+    seeds, rows = np.array([3, 2**53 - 1, 3]), np.array([5, 0, 2**53 - 1], np.uint64)
+    alone = [engine.sample(1, seed=int(s), offset=int(r), temperature=0.5) for s, r in zip(seeds, rows, strict=True)]
+    assert np.array_equal(engine.submit_rows(seeds, rows, temperature=0.5).result(), np.concatenate(alone))
+
+
 def test_temperature_scales_gaussian_columns(engine):
     assert np.array_equal(engine.noise(3, seed=1, temperature=0.5), engine.noise(3, seed=1) * np.float32(0.5))
     assert not engine.noise(3, seed=1, temperature=0.0).any()
@@ -116,6 +122,15 @@ def test_verbs_agree_with_each_other(engine):
         ("temperature", lambda e: e.sample(1, seed=1, temperature="hot")),
         ("temperature", lambda e: e.sample(1, seed=1, temperature=[1.0])),
         ("temperature", lambda e: e.sample(1, seed=1, temperature="20")),
+        ("seed", lambda e: e.submit_rows([1, 2**53], [0, 0])),
+        ("seed", lambda e: e.submit_rows([1.5], [0])),
+        ("seed", lambda e: e.submit_rows([True], [0])),
+        ("seed", lambda e: e.submit_rows([[1]], [0])),
+        ("seed", lambda e: e.submit_rows([], [])),
+        ("row", lambda e: e.submit_rows([1], [-1])),
+        ("row", lambda e: e.submit_rows([1, 2], [0])),
+        ("row", lambda e: e.submit_rows([1], np.array([2**63], np.uint64))),
+        ("temperature", lambda e: e.submit_rows([1], [0], temperature=11)),
         ("start", lambda e: e.between([1, [2]], [0.0] * 8, 2)),
         ("end", lambda e: e.between([0.0] * 8, [0.0] * 7, 2)),
         ("latents", lambda e: e.decode([[1.0]])),

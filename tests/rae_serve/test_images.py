@@ -304,3 +304,14 @@ def test_a_zip_is_the_same_bytes_every_time():
     files = zipfile.ZipFile(io.BytesIO(data)).infolist()
     assert [file.filename for file in files] == ["a.png", "b.png"]
     assert {file.date_time for file in files} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_an_animation_goes_there_and_back_without_showing_its_ends_twice():
+    pixels = np.arange(0, 250, 60, np.uint8).reshape(5, 1, 1, 1).repeat(8, 1).repeat(8, 2)
+    with Image.open(io.BytesIO(images.animate(pixels, "webp", frame_rate=20, there_and_back=True))) as animation:
+        frames = []
+        for i in range(animation.n_frames):
+            animation.seek(i)
+            animation.load()
+            frames.append((np.asarray(animation.convert("L"))[0, 0], animation.info["duration"]))
+    assert frames == [(grey, 50) for grey in (0, 60, 120, 180, 240, 180, 120, 60)]

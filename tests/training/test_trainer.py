@@ -152,7 +152,7 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     """The real command, killed at random moments, most of them in the middle of writing."""
     words = ["train", "flexae-digits", "--steps", "150", "--set", "sample_every=20", "--set", "prior_steps=50"]
     # A checkpoint after every step.
-    eager = "import training.trainer as t; t._SAVING_SECONDS = t._SAVING_SHARE = 1e-9"
+    eager = "import training.trainer as t; t._SAVING_SECONDS, t._SAVING_SHARE = 0.0, 1e9"
     command = [sys.executable, "-c", f"{eager}; from rae_serve.cli.main import main; main()", *words]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"

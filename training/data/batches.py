@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from training.distributed import ALONE, World
+
 Index = npt.NDArray[np.int64]  # positions of rows in an array
 Rows = npt.NDArray[np.generic]  # images, uint8 [N, H, W, C], or other rows of any type, such as latents [N, m]
 
@@ -27,6 +29,7 @@ class Batches(Iterator[Tensor]):
         seed: The seed of the order and of the mirroring.
         device: The device of the batches.
         flip: Whether to mirror each image left to right with probability ½.
+        world: The processes that share each batch: each draws its own rows of it.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class Batches(Iterator[Tensor]):
         device: torch.device,
         *,
         flip: bool = False,
+        world: World = ALONE,
     ) -> None:
         self.rows = rows
         self.index = index
@@ -45,6 +49,7 @@ class Batches(Iterator[Tensor]):
         self.seed = seed
         self.device = device
         self.flip = flip
+        self.world = world
         self.drawn = 0
         self._epoch = -1
         self._order = index
@@ -55,12 +60,19 @@ class Batches(Iterator[Tensor]):
             self._epoch = epoch
             self._order = np.random.default_rng([self.seed, epoch]).permutation(self.index)
         self.drawn += 1
-        rows = self.rows[self._order[k * self.batch_size : (k + 1) * self.batch_size]]
+        part = self.world.part(self.batch_size)
+        rows = self.rows[self._order[k * self.batch_size : (k + 1) * self.batch_size][part]]
         if self.flip:
             # k + 1, because numpy treats the seed [seed, epoch, 0] as [seed, epoch], which draws the order.
-            mirrored = np.random.default_rng([self.seed, epoch, k + 1]).random(len(rows)) < 0.5
+            mirrored = np.random.default_rng([self.seed, epoch, k + 1]).random(self.batch_size)[part] < 0.5
             rows[mirrored] = rows[mirrored, :, ::-1]
         return to_tensor(rows, self.device)
+
+    def whole(self) -> Batches:
+        """Return the batches that come next, undivided."""
+        batches = Batches(self.rows, self.index, self.batch_size, self.seed, self.device, flip=self.flip)
+        batches.drawn = self.drawn
+        return batches
 
 
 def to_tensor(rows: Rows, device: torch.device) -> Tensor:

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Request, Response
 
 from rae_serve import arrays, png
-from rae_serve.errors import NotFound
 from rae_serve.noise import random_seed
 from rae_serve.server import responses, waiting
 from rae_serve.server.catalog import Catalog
@@ -100,9 +99,7 @@ async def show_image(
     Raises:
         RaeServeError: There is no such model, or the request cannot be met.
     """
-    engine = catalog.engine(name)
-    if digest not in (None, engine.manifest.digest):
-        raise NotFound(f"model {name!r} has the digest {engine.manifest.digest}, not {digest}")
+    engine = catalog.engine(name, digest)
     # A response that needs a key must not be kept in a cache that several users share.
     cache_scope = "private" if catalog.settings.api_keys else "public"
     cache_control = f"{cache_scope}, {_FOREVER if digest else _ONE_MINUTE}"

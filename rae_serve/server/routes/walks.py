@@ -13,7 +13,7 @@ from rae_serve.errors import InvalidInput
 from rae_serve.server import responses, uploads, waiting
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.openapi import response_docs
-from rae_serve.server.schemas import EditRequest, InterpolateRequest, Point, WalkFormat, WalkResponse
+from rae_serve.server.schemas import EditRequest, InterpolateRequest, Point, WalkFormat, WalkRequest, WalkResponse
 from rae_serve.server.settings import Settings
 from rae_serve.server.uploads import Upload
 
@@ -39,7 +39,7 @@ def routes(catalog: Catalog) -> APIRouter:
                 start, end, asked.steps, space=asked.space, path=asked.path, deadline=deadline
             ),
         )
-        return await _decoded(request, engine, latents, asked.format)
+        return await _decoded(request, engine, latents, asked)
 
     @router.post("/v1/edit", responses=response_docs("The edited images.", WalkResponse, WalkFormat))
     async def edit(asked: EditRequest, request: Request) -> Response:
@@ -48,14 +48,14 @@ def routes(catalog: Catalog) -> APIRouter:
         arrays.at_most("strengths", len(asked.strengths), settings.max_images)
         latent = await _latent_of(request, engine, "point", asked.point, settings)
         latents = engine.moved([latent], asked.attribute, asked.strengths)
-        return await _decoded(request, engine, latents, asked.format)
+        return await _decoded(request, engine, latents, asked)
 
     return router
 
 
-async def _decoded(request: Request, engine: Engine, latents: Latents, format_: str) -> Response:
+async def _decoded(request: Request, engine: Engine, latents: Latents, asked: WalkRequest) -> Response:
     pixels = await waiting.result(request, lambda deadline: engine.submit_decode(latents, deadline))
-    return await responses.walk_response(engine, latents, pixels, format_)
+    return await responses.walk_response(engine, latents, pixels, asked)
 
 
 async def _latent_of(
@@ -84,5 +84,7 @@ def _noise_of(engine: Engine, field: str, point: Point) -> npt.NDArray[np.float3
     if point.seed is None:
         problem = 'must be a seed, because only a seed has noise; for other points set space to "latent"'
         raise InvalidInput(field, problem)
-    row: npt.NDArray[np.float32] = engine.noise(1, seed=point.seed, offset=point.index)[0]
+    row: npt.NDArray[np.float32] = engine.noise(
+        1, seed=point.seed, offset=point.index, temperature=point.temperature
+    )[0]
     return row

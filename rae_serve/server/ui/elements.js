@@ -3,40 +3,31 @@
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(properties)) {
-    if (key.startsWith("aria-") || key === "class" || key === "role") element.setAttribute(key, value);
+    if (key.startsWith("aria-") || key.startsWith("data-") || key === "class" || key === "role") element.setAttribute(key, value);
+    else if (key === "style") element.style.cssText = value;
     else element[key] = value;
   }
   element.append(...children);
   return element;
 }
 
+const announced = document.getElementById("notice");
 let hiding;
 
 export function notice(text) {
-  const place = document.getElementById("notice");
-  place.textContent = text;
-  place.classList.add("shown");
+  (document.querySelector("dialog[open]") ?? document.body).append(announced); // a modal dialog hides everything else
+  announced.textContent = text;
+  announced.classList.add("shown");
   clearTimeout(hiding);
-  hiding = setTimeout(() => place.classList.remove("shown"), 4000);
-}
-
-// Return an event handler that runs `work` and shows a notice if it fails.
-export function act(work) {
-  return async (...args) => {
-    try {
-      await work(...args);
-    } catch (error) {
-      notice(error.message);
-    }
-  };
+  hiding = setTimeout(() => announced.classList.remove("shown"), 4000);
 }
 
 export async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
-  } catch {  // without https, browsers allow this only on localhost
+  } catch { // without https, browsers allow this only on localhost
     const area = make("textarea", { value: text });
-    document.body.append(area);
+    (document.querySelector("dialog[open]") ?? document.body).append(area);
     area.select();
     document.execCommand("copy");
     area.remove();
@@ -44,55 +35,180 @@ export async function copy(text) {
   notice("Copied: " + (text.length > 120 ? text.slice(0, 117) + "…" : text));
 }
 
-// Make a figure whose picture can be replaced, with a button that copies the curl command for the picture.
-export function figure(caption, kind = "large") {
-  const image = make("img", { alt: caption });
-  let command = "";
-  const button = make("button", { type: "button", onclick: () => copy(command) }, "Copy curl");
-  const text = make("span", {}, caption);
-  const element = make("figure", { class: kind, hidden: true }, make("div", {}, image), make("figcaption", {}, text, button));
+export function button(content, onclick, properties = {}) {
+  return make("button", { type: "button", onclick, ...properties }, content);
+}
+
+export function copyButton(text, get) {
+  return button(text, () => copy(get()));
+}
+
+// Make a place for what the service answers. It shows that it waits, and a failure with a button that tries again.
+//
+// `want(key, work, group)` asks for the content of this key: `work(signal)` returns a function that shows it. An answer
+// to an earlier key is dropped, but within one group, such as the movement of a slider, the running work is finished first.
+export function area(content, life, className = "") {
+  const problem = make("p");
+  const fault = make("div", { class: "fault", role: "alert", hidden: true }, problem, button("Retry", () => run()));
+  const element = make("div", { class: `area empty ${className}`, "aria-busy": "false" }, content, fault);
+  let wanted = null, running = null;
+
+  async function run() {
+    running?.controller.abort();
+    const job = wanted, controller = new AbortController();
+    running = { job, controller };
+    element.setAttribute("aria-busy", "true");
+    fault.hidden = true;
+    try {
+      const show = await job.work(controller.signal);
+      if (controller.signal.aborted) return;
+      show();
+      element.classList.remove("empty");
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      element.classList.add("empty");
+      problem.textContent = error.message;
+      fault.hidden = false;
+    }
+    running = null;
+    element.setAttribute("aria-busy", "false");
+    if (wanted !== job) run();
+  }
+  life.addEventListener("abort", () => running?.controller.abort());
   return {
     element,
-    show(src, curl) {
-      if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
-      image.src = src;
-      command = curl;
-      element.hidden = false;
+    want(key, work, group = key) {
+      if (wanted?.key === key) return;
+      wanted = { key, work, group };
+      if (running?.job.group !== group) run();
     },
   };
 }
 
-// Make a slider; where its left end has a name of its own, `opposite`, `name` stands at the right end.
-export function slider(name, low, high, value, onInput, opposite) {
-  const output = make("output", {}, value.toFixed(2));
-  const input = make("input", { type: "range", min: low, max: high, step: "any", value });
-  input.setAttribute("aria-label", opposite ? `${opposite} to ${name}` : name);
-  input.addEventListener("input", () => {
-    output.textContent = Number(input.value).toFixed(2);
-    onInput(Number(input.value));
+// Make a figure whose picture can be replaced, with buttons that copy its curl command and save it.
+//
+// `want(key, load, curl, group)`: `load(signal)` returns a Blob or the address of the picture.
+export function figure(name, life, fileName = "image") {
+  const image = make("img", { alt: name, decoding: "sync" });
+  const place = area(make("div", { class: "frame" }, image), life);
+  const caption = make("span", {}, name);
+  let command = "";
+  const tools = make("div", { class: "tools" }, copyButton("Copy curl", () => command), saver(() => pictureFiles(image, fileName)));
+  return {
+    element: make("figure", {}, place.element, make("figcaption", {}, caption, tools)),
+    name(text, shown = text) {
+      caption.textContent = shown;
+      image.alt = text;
+    },
+    want(key, load, curl, group) {
+      place.want(key, async (signal) => {
+        const source = await load(signal);
+        return () => {
+          if (image.src.startsWith("blob:")) URL.revokeObjectURL(image.src);
+          image.src = typeof source === "string" ? source : URL.createObjectURL(source);
+          command = curl;
+        };
+      }, group);
+    },
+  };
+}
+
+function pictureFiles(image, name) {
+  return [1, 4, 8].map((factor) => [`PNG ${factor}×`, `${name}-${factor}x.png`, () => enlarged(image, factor)]);
+}
+
+async function enlarged(image, factor) {
+  const canvas = make("canvas", { width: factor * image.naturalWidth, height: factor * image.naturalHeight });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = getComputedStyle(image).imageRendering !== "pixelated";
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve));
+}
+
+// Make a menu that saves files. `entries()` returns [label, file name, function that returns a Blob] of each.
+export function saver(entries, label = "Download") {
+  const list = make("div", { class: "list" });
+  const menu = make("details", { class: "menu" }, make("summary", {}, label), list);
+  const save = async (name, load) => {
+    menu.open = false;
+    try {
+      const address = URL.createObjectURL(await load());
+      make("a", { href: address, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 60_000);
+    } catch (error) {
+      notice(error.message);
+    }
+  };
+  menu.addEventListener("toggle", () => {
+    if (menu.open) list.replaceChildren(...entries().map(([text, name, load]) => button(text, () => save(name, load))));
   });
+  menu.addEventListener("focusout", (event) => { if (!menu.contains(event.relatedTarget)) menu.open = false; });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    event.preventDefault();
+    menu.open = false;
+    menu.firstChild.focus();
+  });
+  return menu;
+}
+
+// Make a slider that is filled from its centre. With `opposite`, the name of the left end, `name` stands at the right end.
+// `set(value, home)` moves it; `home` is where its reset button leads.
+export function slider({ name, opposite, low, high, centre = 0, ticks = [], onInput, onPeek }) {
+  let home = centre;
+  const output = make("output"), label = opposite ? `${opposite} to ${name}` : name;
+  const input = make("input", { type: "range", min: low, max: high, step: "any", "aria-label": label });
+  const reset = button("↺", () => { onInput(home); input.focus(); }, { "aria-label": `Reset ${label}`, title: "Reset" });
+  const at = (value) => Math.min(1, Math.max(0, (value - input.min) / (input.max - input.min)));
+  const marks = make("span", { class: "ticks", "aria-hidden": "true" });
+  const element = make("div", { class: opposite ? "slider pair" : "slider" },
+    ...(opposite ? [make("span", {}, opposite)] : [make("span", {}, name)]), output, reset,
+    ...(opposite ? [make("span", {}, name)] : []), make("div", { class: "track" }, input, marks));
+  const move = (value) => { set(value); onInput(value); };
+  const set = (value, start = home) => {
+    home = start;
+    input.min = Math.min(low, value);
+    input.max = Math.max(high, value);
+    input.value = value;
+    output.textContent = value.toFixed(2).replace(/^-(0\.00)$/, "$1");
+    reset.style.visibility = Math.abs(value - home) < 1e-6 ? "hidden" : "";
+    const ends = [at(centre), at(value)].sort((a, b) => a - b);
+    input.style.setProperty("--from", ends[0]);
+    input.style.setProperty("--to", ends[1]);
+    marks.replaceChildren(...ticks.map((tick) => make("i", { style: `--at:${at(tick)}` })));
+  };
+  input.addEventListener("input", () => move(Number(input.value)));
+  input.addEventListener("dblclick", () => onInput(home));
   // By itself an arrow key moves a slider of step "any" very little.
   input.addEventListener("keydown", (event) => {
     const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
     if (!sign) return;
     event.preventDefault();
-    input.value = Number(input.value) + sign * (high - low) / 40;
-    input.dispatchEvent(new Event("input"));
+    move(Math.min(high, Math.max(low, Number(input.value) + sign * (high - low) / 40)));
   });
-  if (opposite) return make("label", { class: "pair" }, make("span", {}, opposite), output, make("span", {}, name), input);
-  return make("label", {}, make("span", {}, name), output, input);
+  if (onPeek) for (const type of ["pointerenter", "focusin"]) element.addEventListener(type, onPeek);
+  return { element, set };
 }
 
 export function field(name, input) {
-  return make("label", {}, name, input);
+  return make("label", {}, make("span", {}, name), input);
 }
 
-export function integer(value, className = "") {
-  return make("input", { type: "number", min: 0, max: Number.MAX_SAFE_INTEGER, step: 1, value, required: true, class: className });
+// Make a field for a whole number.
+export function integer(least = 0, most = Number.MAX_SAFE_INTEGER, className = "") {
+  return make("input", { type: "number", min: least, max: most, step: 1, required: true, class: className });
 }
 
-export function choice(options, value) {
-  return make("select", { value }, ...options.map((o) => make("option", { value: o, selected: o === value }, o)));
+// Show a value in a field, unless the field shows it already or the user is typing another one.
+export function put(input, value) {
+  if (input.dataset.put === String(value)) return;
+  input.dataset.put = value;
+  input.value = value;
+}
+
+export function select(options) {
+  return make("select", {}, ...options.map(([value, text]) => make("option", { value }, text)));
 }
 
 // Ask the user for an API key in a dialog that cannot be cancelled; `refused` says that the last key was wrong.

@@ -1,45 +1,78 @@
-// The view of a single latent, with a slider for each dimension.
+// The view of a single latent, with a slider for each dimension, the widest first.
 
-import { act, field, figure, integer, make, slider } from "./elements.js";
-import { curlOf, latest, picture, post } from "./service.js";
+import { button, figure, make, slider } from "./elements.js";
+import { atPoint, moved, pointBar, UNTOUCHED, withStrength } from "./point.js";
+import { curlOf, dataUrl, post, postJson } from "./service.js";
+import { change, changeLive, state } from "./state.js";
 
-export function parsePoint(text) {
-  const [seed, row] = (text ?? "7:0").split(":").map(Number);
-  return { seed: seed || 0, index: row || 0 };
-}
+const SHOWN = 8; // sliders that are not folded away
+const TICKS = [0.05, 0.25, 0.5, 0.75, 0.95];
 
-export async function latentOf(model, point) {
-  const body = { model: model.name, start: point, end: point, steps: 1, format: "json" };
-  return (await (await post("/v1/interpolate", body)).json()).latents[0];
-}
-
-export function explore(place, model, query, go) {
-  const { mean, quantiles, active } = model.manifest.latent;
+export function explore(model, life) {
+  const { mean, std, quantiles, quantile_levels: levels, active } = model.manifest.latent;
+  const quantile = (level, i) => quantiles[levels.indexOf(level)][i];
   const low = quantiles[0], high = quantiles[quantiles.length - 1];
-  const point = parsePoint(query.point);
-  const seed = integer(point.seed), row = integer(point.index, "short");
-  const shown = figure("The latent, decoded");
-  const sliders = make("div", { class: "sliders" });
-  let latent = [...mean];
+  const order = mean.map((_, i) => i).sort((a, b) => std[b] - std[a]);
+  let base = null, hovered;
 
-  const draw = latest(act(async () => {
-    const body = { model: model.name, latents: [latent.map((x) => Number(x.toFixed(4)))], format: "png" };
-    shown.show(await picture("/v1/decode", body), curlOf("/v1/decode", body));
+  const shown = figure("The latent, decoded", life, model.name);
+  const peek = make("div", { class: "peek", "aria-hidden": "true" }, "Point at a slider to see what it does.");
+  const sliders = order.map((i) => slider({
+    name: `Dimension ${active[i]}`, low: low[i], high: high[i], centre: quantile(0.5, i),
+    ticks: TICKS.filter((level) => levels.includes(level)).map((level) => quantile(level, i)),
+    onInput: (value) => changeLive({ move: withStrength(state.move, i, value - unmoved()[i]) }, `dimension ${i}`),
+    onPeek: () => preview(i),
   }));
-  const set = (values) => {
-    latent = [...values];
-    sliders.replaceChildren(...latent.map((value, i) => slider(
-      `Dimension ${active[i]}`, Math.min(low[i], value), Math.max(high[i], value), value,
-      (x) => { latent[i] = x; draw(); })));
-    draw();
+  const unmoved = () => moved(model, base).map((value, i) => value - (state.move[i] ?? 0));
+  const rest = make("details", { class: "rest" },
+    make("summary", { onclick: (event) => {
+      event.preventDefault(); // the state opens it
+      change({ more: !state.more }, { replace: true });
+    } }, `The ${order.length - SHOWN} narrower dimensions`),
+    make("div", { class: "sliders" }, ...sliders.slice(SHOWN).map((one) => one.element)));
+
+  // Show what the dimension under the pointer does, from its lowest tick to its highest.
+  async function preview(i) {
+    if (!base) return;
+    const latent = moved(model, base), key = JSON.stringify([i, latent.with(i, 0)]);
+    if (key === hovered) return;
+    hovered = key;
+    const latents = [0, 0.25, 0.5, 0.75, 1].map((t) => latent.with(i, low[i] + t * (high[i] - low[i])));
+    try {
+      const { images } = await postJson("/v1/decode", { model: model.name, latents }, life);
+      if (hovered !== key) return;
+      peek.replaceChildren(...images.map((png) => make("img", { src: dataUrl(png), alt: "" })),
+        make("span", {}, `Dimension ${active[i]}, lowest to highest`));
+    } catch { /* a preview that fails is left out; the picture itself says what is wrong */ }
+  }
+
+  const bar = pointBar(
+    button("Mean", () => change({ ...UNTOUCHED, latent: mean })),
+    button("Reset all", () => change({ edit: {}, move: {} })));
+  const here = () => state.latent || Object.keys(state.edit).length || Object.keys(state.move).length
+    ? { latent: moved(model, base) } : { seed: state.seed, row: state.row };
+  const place = atPoint(model, life, make("div", { class: "split" },
+    make("div", { class: "stage" }, shown.element, make("div", { class: "bar" },
+      button("Interpolate from", () => change({ view: "interpolate", start: here() })),
+      button("Interpolate to", () => change({ view: "interpolate", end: here() }))), peek),
+    make("div", {},
+      make("div", { class: "sliders" }, ...sliders.slice(0, SHOWN).map((one) => one.element)),
+      ...(order.length > SHOWN ? [rest] : []),
+      make("p", { class: "hint" }, "Ticks: 5, 25, 50, 75 and 95 % of the training images lie below."))),
+  (found, group) => {
+    base = found;
+    const latent = moved(model, base), home = unmoved();
+    sliders.forEach((one, place) => one.set(latent[order[place]], home[order[place]]));
+    const body = { model: model.name, latents: [latent] };
+    shown.want(JSON.stringify(latent), async (signal) => (await post("/v1/decode", body, signal)).blob(), curlOf("/v1/decode", body), group);
+  });
+  return {
+    about: "One picture, and what each dimension of its latent does to it.",
+    element: make("div", {}, bar.element, place.element),
+    update() {
+      rest.open = state.more;
+      bar.update();
+      place.update();
+    },
   };
-  const drawn = () => mean.map((_, i) => low[i] + Math.random() * (high[i] - low[i]));
-  const form = make("form", { class: "bar", onsubmit: (event) => {
-    event.preventDefault();
-    go("explore", { point: `${seed.value}:${row.value}` });
-  } }, field("Seed", seed), field("Row", row), make("button", { class: "primary" }, "Start here"),
-    make("button", { type: "button", onclick: () => set(mean) }, "Mean"),
-    make("button", { type: "button", onclick: () => set(drawn()) }, "Shuffle"));
-  place.append(form, make("div", { class: "split" }, make("div", { class: "stage" }, shown.element), sliders));
-  act(async () => set(await latentOf(model, point)))();
 }

@@ -1,47 +1,145 @@
 // The view of the interpolation between two points, as a strip and as an animation.
 
-import { act, choice, field, figure, integer, make } from "./elements.js";
-import { parsePoint } from "./explore.js";
-import { curlOf, imageAddress, latest, load, picture } from "./service.js";
+import { area, button, copyButton, field, figure, integer, make, put, saver, select } from "./elements.js";
+import { temperatureField, UNTOUCHED } from "./point.js";
+import { curlOf, curlOfRow, dataUrl, post, postJson } from "./service.js";
+import { change, state } from "./state.js";
 
-// Kept between visits: the user picks one end in the gallery, and then the other one.
-const ends = { start: "7:0", end: "7:1" };
+const FRAME_RATE = 25; // images per second; both GIF and WebP can keep it
+const FRAMES = 50; // images from start to end
 
-export function interpolate(place, model, query) {
-  for (const name of ["start", "end"]) ends[name] = query[name] ?? ends[name];
-  const steps = make("input", { type: "number", min: 2, max: 64, value: 10, class: "short" });
-  const space = choice(["noise", "latent"], "noise"), path = choice(["spherical", "linear"], "spherical");
-  const strip = figure("From start to end", "strip"), animation = figure("From start to end, and again");
-  const body = (format) => ({
-    model: model.name, start: parsePoint(ends.start), end: parsePoint(ends.end),
-    steps: Number(steps.value), space: space.value, path: path.value, format,
-  });
-  const draw = latest(act(async () => {
-    const line = body("png"), moving = { ...body("webp-animation"), steps: 3 * Number(steps.value) };
-    strip.show(await picture("/v1/interpolate", line), curlOf("/v1/interpolate", line, "strip.png"));
-    animation.show(await picture("/v1/interpolate", moving), curlOf("/v1/interpolate", moving, "animation.webp"));
-  }));
-  for (const input of [steps, space, path]) input.addEventListener("change", draw);
-  place.append(
-    make("div", { class: "ends three" }, end("start", model, draw), end("end", model, draw),
-      make("div", {}, make("h2", {}, "Animated"), animation.element)),
-    make("div", { class: "bar" }, field("Steps", steps), field("Space", space), field("Path", path)),
-    strip.element);
-  draw();
+export function interpolate(model, life) {
+  const start = end("start", "Start", model, life), finish = end("end", "End", model, life);
+  const steps = integer(2, 64, "short"), temperature = temperatureField();
+  const space = select([["noise", "noise"], ["latent", "latent"]]), path = select([["spherical", "spherical"], ["linear", "linear"]]);
+  const set = (input, read) => input.addEventListener("change", () => { if (input.reportValidity()) change(read(input.value)); });
+  set(steps, (value) => ({ steps: Number(value) }));
+  set(temperature, (value) => ({ temperature: Number(value) }));
+  set(space, (value) => ({ space: value }));
+  set(path, (value) => ({ path: value }));
+  const moving = player(model, life), line = strip(model, life);
+  const swap = button("⇄ Swap", () => change({ start: state.end, end: state.start }));
+  return {
+    about: "A way from one picture to another, through the pictures between them.",
+    element: make("div", {},
+      make("div", { class: "trio" }, start.element, finish.element, moving.element),
+      make("div", { class: "bar" }, field("Steps", steps), field("Temperature", temperature), field("Space", space), field("Path", path), swap),
+      line.element),
+    update() {
+      const point = ({ seed, row, latent }) => latent ? { latent } : { seed, index: row, temperature: state.temperature };
+      const moved = state.start.latent || state.end.latent; // and then there is no noise to interpolate between
+      const between = {
+        model: model.name, start: point(state.start), end: point(state.end), space: moved ? "latent" : state.space, path: state.path,
+      };
+      put(steps, state.steps);
+      put(temperature, state.temperature);
+      space.value = between.space;
+      space.disabled = Boolean(moved);
+      space.title = moved ? "Only rows of a seed have noise" : "";
+      path.value = state.path;
+      start.update();
+      finish.update();
+      moving.update({ ...between, steps: FRAMES });
+      line.update({ ...between, steps: state.steps });
+    },
+  };
 }
 
-function end(name, model, draw) {
-  const { seed, index } = parsePoint(ends[name]);
-  const seedInput = integer(seed), rowInput = integer(index, "short");
-  const image = make("img", { alt: `The ${name}` });
-  const show = () => {
-    ends[name] = `${seedInput.value}:${rowInput.value}`;
-    const point = parsePoint(ends[name]);
-    act(load)(image, imageAddress(model.name, point.seed, point.index));
+function end(key, title, model, life) {
+  const shown = figure(title, life, `${model.name}-${key}`);
+  const seed = integer(), row = integer(0, undefined, "short");
+  for (const input of [seed, row]) {
+    input.addEventListener("change", () => {
+      if (input.reportValidity()) change({ [key]: { seed: Number(seed.value), row: Number(row.value) } });
+    });
+  }
+  const note = make("p", { class: "hint", hidden: true }, "A moved latent, or one of your pictures");
+  return {
+    element: make("div", {}, shown.element, make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), note),
+    update() {
+      const { latent, seed: number = state.seed, row: index = state.row } = state[key], { temperature } = state;
+      put(seed, number);
+      put(row, index);
+      note.hidden = !latent;
+      const [address, body, curl] = latent
+        ? ["/v1/decode", { model: model.name, latents: [latent] }, curlOf("/v1/decode", { model: model.name, latents: [latent] })]
+        : ["/v1/sample", { model: model.name, seed: number, offset: index, temperature }, curlOfRow(model.name, { seed: number, temperature }, index)];
+      shown.want(JSON.stringify(body), async (signal) => (await post(address, body, signal)).blob(), curl);
+    },
   };
-  for (const input of [seedInput, rowInput]) input.addEventListener("change", () => { show(); draw(); });
-  show();
-  const title = name === "start" ? "Start" : "End";
-  return make("div", {}, make("h2", {}, title), make("figure", { class: "large" }, image),
-    make("div", { class: "bar" }, field(`${title} seed`, seedInput), field(`${title} row`, rowInput)));
+}
+
+function file(body, format, more = {}) {
+  return async () => (await post("/v1/interpolate", { ...body, ...more, format })).blob();
+}
+
+// Make the strip. A click on one of its pictures explores that latent.
+function strip(model, life) {
+  const tiles = make("div", { class: "strip" }), place = area(tiles, life);
+  let body;
+  const files = () => ["png", "webp", "npy"].map((format) => [`Strip (${format})`, `${model.name}-strip.${format}`, file(body, format)]);
+  return {
+    element: make("figure", {}, place.element, make("figcaption", {}, "From start to end; choose a picture to explore it",
+      make("div", { class: "tools" }, copyButton("Copy curl", () => curlOf("/v1/interpolate", body, "strip.png")), saver(files)))),
+    update(wanted) {
+      body = wanted;
+      place.want(JSON.stringify(wanted), async (signal) => {
+        const { images, latents } = await postJson("/v1/interpolate", wanted, signal);
+        return () => {
+          tiles.style.setProperty("--count", images.length);
+          tiles.replaceChildren(...images.map(tile));
+        };
+        function tile(png, i) {
+          const image = make("img", { src: dataUrl(png), alt: `Step ${i + 1} of ${images.length}` });
+          const explore = () => change({ ...UNTOUCHED, view: "explore", latent: latents[i] });
+          return button(image, explore, { title: image.alt });
+        }
+      });
+    },
+  };
+}
+
+// Make the animation, which goes there and back and can be stopped.
+function player(model, life) {
+  const canvas = make("canvas", { role: "img", "aria-label": "From start to end and back" });
+  const place = area(make("div", { class: "frame" }, canvas), life);
+  let frames = [], body, playing = !matchMedia("(prefers-reduced-motion: reduce)").matches, since = 0;
+  const toggle = button("", () => { playing = !playing; since = performance.now(); label(); });
+  const label = () => { toggle.textContent = playing ? "Pause" : "Play"; };
+  const draw = (frame) => {
+    canvas.getContext("2d").drawImage(frame, 0, 0);
+    canvas.dataset.frame = frames.indexOf(frame);
+  };
+  const tick = (now) => {
+    if (life.aborted) return;
+    if (playing && frames.length) {
+      // The time of a frame may be slightly before the click or the answer that began the animation.
+      const at = Math.floor(Math.max(0, now - since) * FRAME_RATE / 1000) % (2 * frames.length - 2);
+      draw(frames[at < frames.length ? at : 2 * frames.length - 2 - at]);
+    }
+    requestAnimationFrame(tick);
+  };
+  label();
+  requestAnimationFrame(tick);
+  const smooth = { frame_rate: FRAME_RATE, there_and_back: true };
+  const files = () => [["GIF", `${model.name}.gif`, file(body, "gif", smooth)], ["WebP", `${model.name}.webp`, file(body, "webp-animation", smooth)]];
+  const command = () => curlOf("/v1/interpolate", { ...body, ...smooth, format: "webp-animation" }, "animation.webp");
+  return {
+    element: make("figure", { class: "player" }, place.element, make("figcaption", {}, make("span", {}, "There and back"),
+      make("div", { class: "tools" }, toggle, copyButton("Copy curl", command), saver(files)))),
+    update(wanted) {
+      body = wanted;
+      place.want(JSON.stringify(wanted), async (signal) => {
+        const { images } = await postJson("/v1/interpolate", wanted, signal);
+        const loaded = images.map((png) => make("img", { src: dataUrl(png) }));
+        await Promise.all(loaded.map((image) => image.decode()));
+        return () => {
+          frames = loaded;
+          Object.assign(canvas, { width: frames[0].naturalWidth, height: frames[0].naturalHeight });
+          since = performance.now();
+          draw(frames[0]);
+        };
+      });
+    },
+  };
 }

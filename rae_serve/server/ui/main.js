@@ -1,58 +1,134 @@
-// Show the view and the model that the address names: #VIEW?model=…&….
+// Show the view and the model that the state names.
 
-import { act, make } from "./elements.js";
-import { edit } from "./edit.js";
+import { catalog, detail, refresh } from "./catalog.js";
+import { button, copy, copyButton, make, notice } from "./elements.js";
+import { edit, takeFile } from "./edit.js";
 import { explore } from "./explore.js";
 import { gallery } from "./gallery.js";
 import { interpolate } from "./interpolate.js";
-import { getJson } from "./service.js";
+import { fit } from "./scale.js";
+import { addressOf, change, faults, linkTo, onChange, state } from "./state.js";
 
-const VIEWS = { gallery, explore, interpolate, edit };
-const select = document.getElementById("model");
-const details = new Map();
+const SHOW = { gallery, explore, interpolate, edit };
+const ASK_AGAIN_MS = 10_000; // how often a page that is looked at asks for the models
+const place = document.getElementById("view"), choice = document.getElementById("model");
+const links = document.querySelectorAll("nav a"), pixels = document.getElementById("pixels");
+let mounted = null; // the view on the page, with the model that it was made for
+let turn = new AbortController(); // of the render that is running; a newer one ends it
 
-function address() {
-  const [view, query] = location.hash.slice(1).split("?");
-  return { view: VIEWS[view] ? view : "gallery", query: Object.fromEntries(new URLSearchParams(query)) };
-}
-
-function go(view, query) {
-  const next = `#${view}?${new URLSearchParams({ model: select.value, ...query })}`;
-  if (next === location.hash) show();
-  else location.hash = next;
-}
-
-async function detail(name) {
-  if (!details.has(name)) details.set(name, await getJson(`/v1/models/${encodeURIComponent(name)}`));
-  return details.get(name);
-}
-
-const show = act(async () => {
-  const { view, query } = address();
-  if (query.model && [...select.options].some((option) => option.value === query.model)) select.value = query.model;
-  for (const link of document.querySelectorAll("nav a")) {
-    const here = link.hash === "#" + view;
-    if (here) link.setAttribute("aria-current", "page");
+async function render() {
+  turn.abort();
+  const { signal } = turn = new AbortController();
+  for (const link of links) {
+    const view = link.dataset.view;
+    link.href = addressOf({ ...state, view, open: false });
+    if (view === state.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const model = await detail(select.value);
-  const { image, latent, model: made, training } = model.manifest;
-  document.documentElement.style.setProperty("--aspect", `${image.width} / ${image.height}`);
-  document.getElementById("facts").textContent =
-    `${made.kind} · ${image.height} × ${image.width} · ${latent.dim} latent dimensions · trained on ${training.data}`;
-  document.title = `${view[0].toUpperCase()}${view.slice(1)} · ${model.name} · rae-serve`;
-  const place = document.getElementById("view");
-  place.replaceChildren();
-  VIEWS[view](place, model, query, go);
-});
-
-act(async () => {
-  const { models } = await getJson("/v1/models");
-  select.append(...models.map((m) => make("option", { value: m.name, selected: m.default }, m.name)));
-  select.addEventListener("change", () => go(address().view, {}));
-  for (const link of document.querySelectorAll("nav a")) {
-    link.addEventListener("click", (event) => { event.preventDefault(); go(link.hash.slice(1), {}); });
+  pixels.value = state.pixels;
+  if (!catalog.models) return;
+  offer();
+  if (faults.length) return say(faults.map(({ what }) => what), button("Go on without that", () => change({}, { replace: true })));
+  if (!catalog.models.length) return say(["This service has no model yet. These three commands make one; it then appears here by itself."],
+    commands("pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
+  if (!state.model) return change({ model: catalog.preset }, { replace: true });
+  if (!catalog.models.some(({ name }) => name === state.model)) {
+    return say([`There is no model “${state.model}” here.`],
+      ...catalog.models.map(({ name }) => button(`Use ${name}`, () => change(forModel(name)))));
   }
-  addEventListener("hashchange", show);
-  await show();
-})();
+  place.setAttribute("aria-busy", "true");
+  if (mounted?.model.name !== state.model) mounted?.element.setAttribute("inert", "");
+  try {
+    const model = await detail(state.model, signal);
+    if (signal.aborted) return;
+    show(model);
+  } catch (error) {
+    if (!signal.aborted) say([error.message], button("Retry", render));
+  }
+}
+
+function show(model) {
+  if (mounted?.model !== model || mounted.view !== state.view) {
+    const life = unmount(), view = SHOW[state.view](model, life.signal);
+    const title = state.view[0].toUpperCase() + state.view.slice(1);
+    const element = make("div", {}, make("div", { class: "intro" }, make("h2", {}, title), make("p", {}, view.about)), view.element);
+    mounted = { view: state.view, model, life, element, update: view.update };
+    place.replaceChildren(element);
+    const { image, latent, model: made, training } = model.manifest;
+    document.getElementById("facts").textContent =
+      `${made.kind} · ${image.height} × ${image.width} · ${latent.dim} latent dimensions · trained on ${training.data}`;
+    document.title = `${title} · ${model.name} · rae-serve`;
+  }
+  place.setAttribute("aria-busy", "false");
+  mounted.element.removeAttribute("inert");
+  fit(place, model.manifest.image);
+  mounted.update();
+}
+
+function unmount() {
+  mounted?.life.abort();
+  mounted = null;
+  return new AbortController();
+}
+
+// Show what keeps the page from showing a view, and what can be done about it.
+function say(sentences, ...actions) {
+  unmount();
+  place.setAttribute("aria-busy", "false");
+  document.title = "rae-serve";
+  document.getElementById("facts").textContent = "";
+  place.replaceChildren(make("div", { class: "fault page", role: "alert" },
+    ...sentences.map((sentence) => make("p", {}, sentence)), make("div", { class: "bar" }, ...actions)));
+}
+
+function commands(...lines) {
+  return make("div", {}, ...lines.map((line) => make("div", { class: "command" }, make("code", {}, line), copyButton("Copy", () => line))));
+}
+
+function offer() {
+  const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
+  if (!names.includes(wanted)) names.unshift(wanted);
+  if (String(names) !== String([...choice.options].map((option) => option.value))) {
+    choice.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
+  }
+  choice.value = wanted;
+}
+
+// What stays when the model changes: a latent means something else to another model.
+function forModel(name) {
+  const seeded = (end, row) => (end.latent ? { seed: state.seed, row } : end);
+  return {
+    model: name, beside: state.beside === name ? state.model : state.beside, latent: null, move: {},
+    start: seeded(state.start, 0), end: seeded(state.end, 1),
+  };
+}
+
+async function askAgain() {
+  try {
+    if (await refresh()) render();
+  } catch (error) {
+    if (catalog.models) notice(error.message);
+    else say([error.message], button("Retry", askAgain));
+  }
+}
+
+choice.addEventListener("change", () => change(forModel(choice.value)));
+pixels.addEventListener("change", () => change({ pixels: pixels.value }));
+document.querySelector(".skip").addEventListener("click", (event) => { event.preventDefault(); place.focus(); });
+document.getElementById("link").addEventListener("click", () => copy(linkTo(state)));
+addEventListener("focus", askAgain);
+setInterval(() => { if (!document.hidden) askAgain(); }, ASK_AGAIN_MS);
+
+// A picture may be dropped or pasted anywhere.
+addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  if (event.dataTransfer.files[0]) takeFile(event.dataTransfer.files[0]);
+});
+addEventListener("paste", (event) => { if (event.clipboardData.files[0]) takeFile(event.clipboardData.files[0]); });
+
+onChange(render);
+render();
+askAgain();

@@ -298,7 +298,7 @@ def test_help_lists_the_commands_from_training_to_use(command):
     out = command("--help")[1]
     listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
     in_order = (
-        "train fit recipes export evaluate compare study serve inspect verify upgrade sample "
+        "quickstart train fit recipes export evaluate compare study serve inspect verify upgrade sample "
         "attributes generate prepare encode decode reconstruct interpolate edit"
     )
     assert listed == in_order.split()

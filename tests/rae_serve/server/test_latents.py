@@ -212,6 +212,30 @@ def test_interpolations_between_seeds(client, engine, space, path):
         assert np.array_equal(frames[-1], expected[-1, ..., 0])
 
 
+def test_a_seed_of_a_point_may_have_a_temperature(client, engine):
+    start = {"seed": 7, "index": 2, "temperature": 0.5}
+    asked = {"start": start, "end": {"seed": 8}, "steps": 4, "space": "noise", "format": "npy"}
+    answer = client.post("/v1/interpolate", json=asked)
+    ends = engine.noise(1, seed=7, offset=2, temperature=0.5)[0], engine.noise(1, seed=8)[0]
+    assert np.array_equal(np.load(io.BytesIO(answer.content)), engine.interpolate(*ends, 4, space="noise"))
+    hot = client.post("/v1/interpolate", json={**asked, "start": {**start, "temperature": 11}})
+    assert problem(hot, 422)["errors"][0]["field"] == "start.temperature"
+
+
+def test_an_animation_can_go_back_and_has_a_frame_rate(client):
+    asked = {"start": {"seed": 7}, "end": {"seed": 8}, "steps": 5, "format": "gif"}
+    plain, smooth = (
+        client.post("/v1/interpolate", json={**asked, **more}).content
+        for more in ({}, {"frame_rate": 25, "there_and_back": True})
+    )
+    assert [
+        sum(f.info["duration"] for f in ImageSequence.Iterator(Image.open(io.BytesIO(data))))
+        for data in (plain, smooth)
+    ] == [500, 8 * 40]
+    fast = client.post("/v1/interpolate", json={**asked, "frame_rate": 1000})
+    assert problem(fast, 422)["errors"][0]["field"] == "frame_rate"
+
+
 def test_a_point_is_a_seed_a_latent_or_an_image(client, engine, pictures, codes):
     asked = {"end": {"latent": codes[1].tolist()}, "steps": 4, "format": "npy"}
     for start in ({"image": b64(pictures[0])}, {"latent": codes[0].tolist()}):
@@ -323,7 +347,8 @@ def test_every_example_in_the_document_runs(client):
             content = operation.get("requestBody", {}).get("content", {}).get("application/json")
             if content is None:
                 continue
-            answer = client.request(method, path, json=content["example"])
+            given = {parameter["name"]: parameter.get("example") for parameter in operation.get("parameters", [])}
+            answer = client.request(method, path.format(**given), json=content["example"])
             assert answer.status_code == 200, (path, answer.text)
             ran += 1
-    assert ran == 7
+    assert ran == 9

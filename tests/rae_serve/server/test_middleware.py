@@ -221,7 +221,7 @@ def test_without_a_key_there_is_nothing(locked, path, headers):
 
 
 def test_what_needs_no_key_gives_away_no_model(locked):
-    for path in ("/", "/ui/", "/ui/main.js", "/docs", "/openapi.json"):
+    for path in ("/", "/ui/", "/ui/style.css", "/docs", "/docs/files/swagger-ui.css", "/openapi.json"):
         answer = locked.get(path)
         assert answer.status_code == 200
         assert "digits" not in answer.text

@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 import io
-import os
+import json
+import re
 import shlex
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import httpx2 as httpx
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Error, Route, expect
 
 from rae_serve import images
 from rae_serve.bundle import Bundle, annotate
+from rae_serve.engine import Engine
 from rae_serve.manifest import Attribute
 from rae_serve.preprocessing import read_picture
-from tests.serving import KEY, serving
+from tests.serving import KEY, ROOT, serving
+from tests.waiting import wait_until
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 UI = Path(__file__).parents[3] / "rae_serve" / "server" / "ui"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        stop("Chromium is not installed")
-    with sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def folder(bundle, tmp_path_factory):
+    """A folder of two bundles: digits, with attributes, and strokes, of another shape and with more dimensions."""
+    folder = tmp_path_factory.mktemp("bundles")
+    digits = Bundle.load(shutil.copytree(bundle.path, folder / "digits"))
+    young = Attribute(direction=[0.5] * 8, source="by hand", opposite="Old", images=(7, 9), auc=0.75)
+    annotate(digits, attributes={"Smile": Attribute(direction=[1.0] * 8, source="by hand"), "Young": young})
+    shutil.copytree(ROOT / "exported" / "flexae-mnist-small", folder / "strokes")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder, tmp_path_factory):
+    """The address of a service of the two bundles, which sees at once what changes in their folder."""
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    with serving(folder, log, reload_seconds=0.1) as (address, _):
+        yield address
 
 
 @pytest.fixture
@@ -50,12 +58,73 @@ def page(browser, server):
     page.set_default_timeout(20_000)
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))
-    # The browser's own line on an answer of 4xx is no trouble of the page's.
-    page.on("console", lambda m: m.type == "error" and "status of 4" not in m.text and troubles.append(m.text))
+    # The browser's own line on a response with an error is no trouble of the page's.
+    page.on(
+        "console", lambda m: m.type == "error" and "Failed to load resource" not in m.text and troubles.append(m.text)
+    )
     page.on("request", lambda r: r.url.startswith((server, "blob:", "data:")) or troubles.append(r.url))
     yield page
     context.close()
     assert troubles == []
+
+
+class Held:
+    """The requests of a page to an address, which get no response until they are let go."""
+
+    def __init__(self, page, pattern: str | re.Pattern[str]) -> None:
+        self._page = page
+        self._routes: list[Route] = []
+        self._open = False
+        page.route(pattern, self._take)
+
+    def wait(self) -> None:
+        wait_until(lambda: self._page.wait_for_timeout(10) or self._routes, 20, "the page has asked")
+
+    def let_go(self) -> None:
+        """Let the held requests go on, and those that come later too."""
+        self._open = True
+        for route in self._routes:
+            try:
+                route.continue_()
+            except Error:  # the page has given the request up
+                continue
+
+    def _take(self, route: Route) -> None:
+        if self._open:
+            route.continue_()
+        else:
+            self._routes.append(route)
+
+
+def fails_once(page, pattern: str, status: int = 500, **headers: str) -> None:
+    """Let the first request of a page to an address fail."""
+    failed: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if failed:
+            route.continue_()
+            return
+        failed.append(route)
+        body = json.dumps({"detail": "the graph is tired"})
+        route.fulfill(status=status, headers=headers, content_type="application/problem+json", body=body)
+
+    page.route(pattern, answer)
+
+
+def state(page) -> dict[str, str]:
+    """The state in the address of a page, with the view's name."""
+    view, query = page.evaluate("location.hash").removeprefix("#").split("?")
+    return {"view": view} | {key: " ".join(values) for key, values in parse_qs(query).items()}
+
+
+def until_state(page, **wanted: str) -> None:
+    """Wait until the address has these values."""
+    wait_until(lambda: wanted.items() <= state(page).items(), 20, f"the state has {wanted}")
+
+
+def ask_again(page) -> None:
+    """Let the page ask for the models, as it does when its window is looked at again."""
+    page.evaluate("dispatchEvent(new Event('focus'))")
 
 
 def clipboard(page) -> str:
@@ -87,17 +156,43 @@ def shown(page, name: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(bytes(data))).convert("L"))
 
 
+def figure(page, name: str):
+    return page.locator("figure", has=page.get_by_alt_text(name, exact=True))
+
+
+def code_of(engine, seed: int, row: int, temperature: float = 1.0) -> np.ndarray:
+    return engine.latents(engine.noise(1, seed=seed, offset=row, temperature=temperature))[0]
+
+
+def until_shown(page, name: str, expected: np.ndarray) -> None:
+    """Wait until the picture of this name has these pixels, but for roundings of the latent."""
+
+    def is_shown() -> bool:
+        pixels = shown(page, name).astype(int)
+        return pixels.shape == expected.shape and bool(np.abs(pixels - expected).max() <= 1)
+
+    wait_until(is_shown, 20, f"{name} shows the expected picture")
+
+
 def test_the_page_is_served_whole_and_the_root_leads_to_it(server):
     answer = httpx.get(server, follow_redirects=True)
     assert answer.status_code == 200
     assert "<title>rae-serve</title>" in answer.text
     for file in UI.iterdir():
         assert httpx.get(f"{server}/ui/{file.name}").content == file.read_bytes()
-        assert "http://" not in file.read_text()
-        assert "https://" not in file.read_text()
+        assert not re.search(b"https?://", file.read_bytes())
     missing = httpx.get(f"{server}/ui/nothing.js")
     assert missing.status_code == 404
     assert missing.headers["content-type"] == "application/problem+json"
+
+
+def test_the_description_of_the_api_needs_no_other_server(page, server):
+    page.goto(f"{server}/docs")
+    page.get_by_text("/v1/interpolate").first.wait_for()
+    assert page.title() == "rae-serve: HTTP API"
+
+
+# Gallery
 
 
 def test_the_gallery_shows_seeds_and_its_pictures_have_addresses(page, server, engine, tmp_path):
@@ -105,104 +200,561 @@ def test_the_gallery_shows_seeds_and_its_pictures_have_addresses(page, server, e
     loaded(page, "Seed 7, row 47")
     page.get_by_label("Seed").fill("11")
     page.get_by_role("button", name="Show").click()
-    assert np.array_equal(shown(page, "Seed 11, row 5"), engine.sample(1, seed=11, offset=5)[0, ..., 0])
-    page.get_by_title("Seed 11, row 5").click()
-    page.get_by_role("button", name="Copy curl").click()
-    assert np.array_equal(run(clipboard(page), tmp_path), engine.sample(1, seed=11, offset=5)[0, ..., 0])
-    page.get_by_role("button", name="Copy permalink").click()
-    permalink = clipboard(page)
-    page.goto("about:blank")
-    page.goto(permalink)
-    page.get_by_role("dialog", name="Seed 11, row 5").wait_for()
-    page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").count() == 0
-
-
-def test_the_gallery_goes_by_keyboard(page, server):
-    page.goto(f"{server}/ui/")
-    loaded(page, "Seed 7, row 0")
-    page.get_by_title("Seed 7, row 0").focus()
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Enter")
-    page.get_by_role("dialog", name="Seed 7, row 1").wait_for()
-
-
-def test_the_explorer_has_a_live_slider_for_each_dimension(page, server, engine, tmp_path):
-    page.goto(f"{server}/ui/#explore?point=3:2")
-    before = shown(page, "The latent, decoded")
-    (code,) = engine.latents(engine.noise(1, seed=3, offset=2))
-    sliders = page.get_by_role("slider")
-    assert sliders.count() == engine.manifest.latent.dim
-    assert np.array_equal(before, engine.decode(code.round(4)[None])[0, ..., 0])
-    source = page.get_by_alt_text("The latent, decoded").get_attribute("src")
-    sliders.first.focus()
-    for _ in range(8):
-        page.keyboard.press("ArrowRight" if code[0] < 0 else "ArrowLeft")
-    page.wait_for_function("src => document.querySelector('figure img').src !== src", arg=source)
-    page.wait_for_load_state("networkidle")
-    page.get_by_role("button", name="Copy curl").click()
-    assert np.array_equal(run(clipboard(page), tmp_path), shown(page, "The latent, decoded"))
-
-
-def test_an_interpolation_is_a_strip_and_an_animation(page, server, engine, tmp_path):
-    page.goto(f"{server}/ui/#interpolate?start=1:0&end=2:3")
-    strip = shown(page, "From start to end")
-    ends = np.concatenate([engine.noise(1, seed=1), engine.noise(1, seed=2, offset=3)])
-    expected = engine.interpolate(*ends, 10, space="noise", path="spherical")
-    assert np.array_equal(strip, images.grid(expected, columns=10)[..., 0])
-    loaded(page, "From start to end, and again")
-    for number, name in enumerate(("animation.webp", "strip.png")):
-        page.get_by_role("button", name="Copy curl").nth(number).click()
-        run(clipboard(page), tmp_path)
-        assert (tmp_path / name).stat().st_size > 0
-    with Image.open(tmp_path / "animation.webp") as animation:
-        assert animation.n_frames > 1
-
-
-def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, tmp_path):
-    picture = tmp_path / "mine.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(picture)
-    page.goto(f"{server}/ui/#edit")
-    loaded(page, "Edited")
-    page.get_by_label("A picture file").set_input_files(picture)
-    expected = engine.reconstruct(bundle.manifest.image(read_picture(picture.read_bytes()))[None])[0, ..., 0]
-    assert np.array_equal(shown(page, "Reconstructed"), expected)
-    figure = page.locator("figure", has=page.get_by_alt_text("Reconstructed"))
-    figure.get_by_role("button", name="Copy curl").click()
+    expected = engine.sample(1, seed=11, offset=5)[0, ..., 0]
+    assert np.array_equal(shown(page, "Seed 11, row 5"), expected)
+    page.get_by_title("Seed 11, row 5", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Seed 11, row 5")
+    dialog.get_by_role("button", name="Copy curl").click()
     assert np.array_equal(run(clipboard(page), tmp_path), expected)
 
 
-@pytest.fixture
-def server_of_attributes(bundle, tmp_path):
-    """The address of a service of a bundle with attributes, one of which has a name at either end."""
-    copy = Bundle.load(shutil.copytree(bundle.path, tmp_path / "digits"))
-    young = Attribute(direction=[0.5] * 8, source="by hand", opposite="Old", images=(7, 9), auc=0.75)
-    annotate(copy, attributes={"Smile": Attribute(direction=[1.0] * 8, source="by hand"), "Young": young})
-    with serving(copy.path, tmp_path / "serve.log") as (address, _):
-        yield address
+def test_the_gallery_and_its_dialog_go_by_keyboard(page, server):
+    page.goto(f"{server}/ui/")
+    loaded(page, "Seed 7, row 0")
+    page.get_by_title("Seed 7, row 0", exact=True).focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowUp", "ArrowLeft", "Enter"):
+        page.keyboard.press(key)
+    page.get_by_role("dialog", name="Seed 7, row 1").wait_for()
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("dialog", name="Seed 7, row 2").wait_for()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(page.get_by_title("Seed 7, row 1", exact=True)).to_be_focused()
 
 
-def test_a_slider_of_an_attribute_has_the_names_of_its_ends(browser, server_of_attributes, engine):
-    page = browser.new_page()
-    page.set_default_timeout(20_000)
-    page.goto(f"{server_of_attributes}/ui/#edit?point=3:2")
+def test_back_closes_the_dialog_and_a_link_keeps_page_and_row(page, server):
+    page.goto(f"{server}/ui/")
+    loaded(page, "Seed 7, row 0")
+    page.get_by_role("button", name="More").click()
+    loaded(page, "Seed 7, row 52")
+    page.get_by_title("Seed 7, row 52").click()
+    dialog = page.get_by_role("dialog", name="Seed 7, row 52")
+    dialog.get_by_role("button", name="Copy link").click()
+    link = clipboard(page)
+    page.go_back()
+    dialog.wait_for(state="hidden")
+    assert state(page)["from"] == "48"
+    page.get_by_title("Seed 7, row 52").click()
+    dialog.wait_for()
+    page.keyboard.press("Escape")
+    dialog.wait_for(state="hidden")
+    page.go_back()  # once: a closed dialog leaves nothing behind in the history
+    wait_until(lambda: "from" not in state(page), 20, "the first page is back")
+
+    page.goto("about:blank")
+    page.goto(link)
+    dialog.wait_for()
+    loaded(page, "Seed 7, row 95")
+    dialog.get_by_role("button", name="Close").click()
+    dialog.wait_for(state="hidden")
+    page.reload()
+    loaded(page, "Seed 7, row 95")
+    assert not dialog.is_visible()
+
+
+def test_the_temperature_of_the_gallery_goes_with_its_pictures(page, server, engine, tmp_path):
+    page.goto(f"{server}/ui/#gallery?seed=3")
+    loaded(page, "Seed 3, row 0")
+    page.get_by_role("slider", name="Temperature").press("ArrowLeft")
+    until_state(page, temperature="0.95")
+    expected = engine.sample(1, seed=3, offset=2, temperature=0.95)[0, ..., 0]
+    until_shown(page, "Seed 3, row 2", expected)
+    page.get_by_title("Seed 3, row 2", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Copy curl").click()
+    assert np.array_equal(run(clipboard(page), tmp_path), expected)
+    dialog.get_by_role("button", name="Explore").click()
+    until_shown(page, "The latent, decoded", expected)
+
+
+def test_two_models_stand_side_by_side_on_one_seed(page, server):
+    page.goto(f"{server}/ui/#gallery?model=digits&seed=3")
+    page.get_by_label("Beside").select_option("strokes")
+    for name in ("digits", "strokes"):
+        tiles = page.get_by_role("region", name=name).get_by_role("button")
+        tiles.get_by_alt_text("Seed 3, row 23").wait_for()
+        expect(tiles).to_have_count(24)
+    page.get_by_role("region", name="strokes").get_by_title("Seed 3, row 4", exact=True).click()
+    for name in ("digits", "strokes"):
+        page.get_by_role("dialog").get_by_alt_text(f"Seed 3, row 4, {name}").wait_for()
+    page.reload()
+    page.get_by_role("dialog").get_by_alt_text("Seed 3, row 4, strokes").wait_for()
+
+
+@pytest.mark.parametrize("width", [360, 390, 700, 800, 1000, 1280, 1920])
+def test_no_row_of_the_gallery_is_ragged_and_drawings_stay_sharp(page, server, width):
+    page.set_viewport_size({"width": width, "height": 700})
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    loaded(page, "Seed 7, row 47")
+    tiles = page.locator(".tiles button")
+    boxes = [tiles.nth(i).bounding_box() for i in (0, 47)]
+    assert boxes[1]["x"] + boxes[1]["width"] == pytest.approx(
+        max(tile["x"] + tile["width"] for tile in (tiles.nth(i).bounding_box() for i in range(16)))
+    )
+    assert boxes[0]["width"] % 8 == 0  # a picture has 8 pixels a side
+    assert page.evaluate("getComputedStyle(document.querySelector('.tiles img')).imageRendering") == "pixelated"
+
+
+def test_photographs_are_smooth_unless_the_user_wants_their_pixels(page, server):
+    def of_colours(route: Route) -> None:
+        response = route.fetch()
+        document = response.json()
+        document["manifest"]["image"]["mode"] = "RGB"
+        route.fulfill(response=response, json=document)
+
+    def rendering() -> str:
+        return page.evaluate("getComputedStyle(document.querySelector('.tiles img')).imageRendering")
+
+    page.route("**/v1/models/digits", of_colours)
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    loaded(page, "Seed 7, row 0")
+    assert rendering() == "auto"
+    page.get_by_label("Pixels").select_option("sharp")
+    assert rendering() == "pixelated"
+    assert state(page)["pixels"] == "sharp"
+
+
+# Explore
+
+
+def test_the_explorer_has_live_sliders_that_can_be_taken_back(page, server, engine, tmp_path):
+    page.goto(f"{server}/ui/#explore?model=digits&seed=3&row=2")
+    code = code_of(engine, 3, 2)
+    assert np.array_equal(shown(page, "The latent, decoded"), engine.decode(code[None])[0, ..., 0])
+    assert page.get_by_role("slider").count() == engine.manifest.latent.dim
+    slider = page.get_by_role("slider", name="Dimension 3")
+    source = page.get_by_alt_text("The latent, decoded").get_attribute("src")
+    for _ in range(8):
+        slider.press("ArrowRight" if code[3] < 0 else "ArrowLeft")
+    page.wait_for_function("src => document.querySelector('figure img').src !== src", arg=source)
+    wait_until(lambda: "move" in state(page), 20, "the move is in the address")
+    moved = code.copy()
+    moved[3] += float(state(page)["move"].removeprefix("3:"))
+    expected = engine.decode(moved[None])[0, ..., 0].astype(int)
+    until_shown(page, "The latent, decoded", expected)
+    page.get_by_role("button", name="Copy curl").click()
+    assert np.array_equal(run(clipboard(page), tmp_path), shown(page, "The latent, decoded"))
+    page.reload()
+    until_shown(page, "The latent, decoded", expected)
+    page.get_by_role("button", name="Reset Dimension 3").click()
+    until_shown(page, "The latent, decoded", engine.decode(code[None])[0, ..., 0])
+    wait_until(lambda: "move" not in state(page), 20, "the move is gone from the address")
+
+
+def test_back_takes_back_the_last_slider(page, server):
+    page.goto(f"{server}/ui/#explore?model=digits")
+    loaded(page, "The latent, decoded")
+    for dimension in (1, 2):
+        page.get_by_role("slider", name=f"Dimension {dimension}").press("ArrowRight")
+        wait_until(lambda of=f"{dimension}:": of in state(page).get("move", ""), 20, "the move is in the address")
+    page.go_back()
+    assert state(page)["move"].startswith("1:")
+    assert "2:" not in state(page)["move"]
+
+
+def test_the_explorer_folds_away_all_but_the_widest_dimensions(page, server, folder):
+    page.goto(f"{server}/ui/#explore?model=strokes")
+    loaded(page, "The latent, decoded")
+    latent = Bundle.load(folder / "strokes").manifest.latent
+    widest = np.argsort(-np.array(latent.std))[:8]
+    names = [f"Dimension {latent.active[i]}" for i in widest]
+    sliders = page.get_by_role("slider")
+    assert [sliders.nth(i).get_attribute("aria-label") for i in range(sliders.count())] == names
+    page.get_by_text("The 8 narrower dimensions").click()
+    expect(sliders).to_have_count(16)
+    page.reload()
+    expect(sliders).to_have_count(16)
+
+
+def test_a_slider_shows_what_it_does_when_it_is_pointed_at(page, server):
+    page.goto(f"{server}/ui/#explore?model=digits")
+    loaded(page, "The latent, decoded")
+    page.get_by_role("slider", name="Dimension 4").hover()
+    page.get_by_text("Dimension 4, lowest to highest").wait_for()
+    assert page.locator(".peek img").count() == 5
+
+
+def test_a_random_picture_comes_from_the_prior(page, server, engine):
+    page.goto(f"{server}/ui/#explore?model=digits")
+    loaded(page, "The latent, decoded")
+    page.get_by_role("button", name="Random").click()
+    wait_until(lambda: "seed" in state(page), 20, "a seed is drawn")
+    seed = int(state(page)["seed"])
+    until_shown(page, "The latent, decoded", engine.sample(1, seed=seed)[0, ..., 0])
+
+
+# Interpolate
+
+
+def milliseconds(path: Path) -> int:
+    """How long an animation takes. Equal images in a row may be one frame of the file."""
+    total = 0
+    with Image.open(path) as animation:
+        for frame in range(animation.n_frames):
+            animation.seek(frame)
+            animation.load()
+            total += int(animation.info["duration"])
+    return total
+
+
+def test_an_interpolation_is_a_strip_and_an_animation(page, server, engine, tmp_path):
+    page.goto(f"{server}/ui/#interpolate?model=digits&start=1:0&end=2:3")
+    ends = np.concatenate([engine.noise(1, seed=1), engine.noise(1, seed=2, offset=3)])
+    expected = engine.interpolate(*ends, 10, space="noise", path="spherical")
+    for i, image in enumerate(expected):
+        assert np.array_equal(shown(page, f"Step {i + 1} of 10"), image[..., 0])
+    strip = page.locator("figure", has=page.locator(".strip"))
+    strip.get_by_role("button", name="Copy curl").click()
+    assert np.array_equal(run(clipboard(page), tmp_path), images.grid(expected, columns=10)[..., 0])
+    page.locator(".player").get_by_role("button", name="Copy curl").click()
+    run(clipboard(page), tmp_path)
+    assert milliseconds(tmp_path / "animation.webp") == 98 * 40  # 50 images there and 48 back, 25 a second
+    page.get_by_title("Step 4 of 10").click()
+    until_shown(page, "The latent, decoded", expected[3, ..., 0])
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_strip_shows_its_last_picture(page, server, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{server}/ui/#interpolate?model=strokes&steps=24")
+    loaded(page, "Step 24 of 24")
+    box = page.get_by_title("Step 24 of 24").bounding_box()
+    assert box["x"] + box["width"] <= width
+
+
+def test_the_animation_can_be_stopped_and_waits_where_motion_is_not_wanted(page, server):
+    frame = "document.querySelector('canvas').dataset.frame"
+    page.emulate_media(reduced_motion="reduce")
+    page.goto(f"{server}/ui/#interpolate?model=digits")
+    loaded(page, "Step 10 of 10")
+    page.wait_for_function(f"{frame} === '0'")
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_function(f"{frame} > 3")
+    page.get_by_role("button", name="Pause").click()
+    before = page.evaluate(frame)
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    page.wait_for_timeout(150)  # several images' time
+    assert page.evaluate(frame) == before
+
+
+def test_an_interpolation_takes_moved_latents_and_says_a_wrong_number_of_steps(page, server, engine):
+    page.goto(f"{server}/ui/#explore?model=digits&seed=3&move=1:2")
+    loaded(page, "The latent, decoded")
+    page.get_by_role("button", name="Interpolate to").click()
+    moved = code_of(engine, 3, 0)
+    moved[1] += 2
+    until_shown(page, "End", engine.decode(moved[None])[0, ..., 0].astype(int))
+    assert page.get_by_label("Space").is_disabled()
+    page.get_by_label("Steps").fill("500")
+    page.keyboard.press("Tab")
+    assert "steps" not in state(page)
+
+
+# Edit
+
+
+def test_a_slider_of_an_attribute_has_the_names_of_its_ends(page, server, engine):
+    page.goto(f"{server}/ui/#edit?model=digits&seed=3&row=2")
     loaded(page, "Edited")
-    assert page.locator(".sliders label").all_inner_texts() == ["Smile\n0.00", "Old\n0.00\nYoung"]
+    assert page.locator(".slider").all_inner_texts() == ["Smile\n0.00", "Old\n0.00\nYoung"]
     old, young = (page.locator(".pair").get_by_text(name).bounding_box() for name in ("Old", "Young"))
     assert old["x"] < young["x"]
     assert old["y"] == young["y"]
-    source = page.get_by_alt_text("Edited").get_attribute("src")
-    page.get_by_role("slider", name="Old to Young").focus()
+    slider = page.get_by_role("slider", name="Old to Young")
     for _ in range(10):  # to -1, the name of the left end
-        page.keyboard.press("ArrowLeft")
-    page.wait_for_function("src => document.querySelector('img[alt=Edited]').src !== src", arg=source)
+        slider.press("ArrowLeft")
+    expected = engine.decode((code_of(engine, 3, 2) - 0.5)[None])[0, ..., 0].astype(int)
+    until_shown(page, "Edited", expected)
+    until_state(page, edit="Young:-1")
+    page.get_by_role("link", name="Explore").click()  # the edit is part of the point
+    until_shown(page, "The latent, decoded", expected)
+
+
+def test_a_slider_is_filled_from_its_centre(page, server):
+    page.goto(f"{server}/ui/#edit?model=digits&edit=Smile:-1")
+    loaded(page, "Edited")
+    filled = "e => ['--from', '--to'].map(name => Number(getComputedStyle(e).getPropertyValue(name)))"
+    assert page.get_by_role("slider", name="Smile").evaluate(filled) == [0.25, 0.5]
+    assert page.get_by_role("slider", name="Old to Young").evaluate(filled) == [0.5, 0.5]
+
+
+@pytest.fixture
+def wide_picture(tmp_path):
+    """A picture file that is twice as wide as high."""
+    path = tmp_path / "mine.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 40, 3), np.uint8)).save(path)
+    return path
+
+
+def reconstructed(engine, bundle, path: Path) -> np.ndarray:
+    return engine.reconstruct(bundle.manifest.image(read_picture(path.read_bytes()))[None])[0, ..., 0]
+
+
+def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, wide_picture):
+    page.goto(f"{server}/ui/#edit?model=digits")
+    loaded(page, "Edited")
+    page.get_by_label("A picture file").set_input_files(wide_picture)
+    expected = reconstructed(engine, bundle, wide_picture)
+    loaded(page, "Reconstructed")
+    until_shown(page, "Reconstructed", expected)
+    figure(page, "Reconstructed").get_by_role("button", name="Copy curl").click()
+    assert np.array_equal(run(clipboard(page), wide_picture.parent), expected)
+
+
+def test_a_picture_of_ones_own_keeps_its_aspect_and_shows_what_the_model_sees(page, server, wide_picture):
+    page.goto(f"{server}/ui/#edit?model=digits")
+    loaded(page, "Edited")
+    page.get_by_label("A picture file").set_input_files(wide_picture)
+    loaded(page, "Your picture")
+    own = figure(page, "Your picture")
+    own.get_by_text("the model sees what is inside the frame").wait_for()
+    whole, frame = page.get_by_alt_text("Your picture").bounding_box(), page.locator(".crop").bounding_box()
+    assert whole["width"] == pytest.approx(2 * whole["height"])
+    assert (frame["width"], frame["height"]) == pytest.approx((whole["height"], whole["height"]))
+    assert frame["x"] - whole["x"] == pytest.approx(whole["width"] / 4)
+    assert own.get_by_role("button", name="Copy curl").count() == 0  # nothing makes this picture
+
+
+def test_a_picture_of_ones_own_survives_back_another_view_and_another_model(
+    page, server, folder, engine, bundle, wide_picture
+):
+    expected = reconstructed(engine, bundle, wide_picture)
+    page.goto(f"{server}/ui/#edit?model=digits")
+    loaded(page, "Edited")
+    page.get_by_label("A picture file").set_input_files(wide_picture)
+    until_shown(page, "Edited", expected)
+    page.go_back()
+    page.get_by_alt_text("Start", exact=True).wait_for()
+    page.go_forward()
+    loaded(page, "Your picture")
+    until_shown(page, "Edited", expected)
+    page.get_by_role("link", name="Explore").click()
+    until_shown(page, "The latent, decoded", expected)
+    page.get_by_label("Model").select_option("strokes")  # to which the same latent would mean something else
+    strokes = Bundle.load(folder / "strokes")
+    until_shown(page, "The latent, decoded", reconstructed(Engine(strokes, device="cpu"), strokes, wide_picture))
+    page.go_back()
+    until_shown(page, "The latent, decoded", expected)
+    page.reload()  # which forgets the file, but not the latent
+    until_shown(page, "The latent, decoded", expected)
+
+
+def test_a_picture_can_be_dropped_and_pasted_anywhere(page, server):
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    loaded(page, "Seed 7, row 0")
+    given = """async type => {
+        const blob = await new Promise(done => document.createElement('canvas').toBlob(done));
+        const data = new DataTransfer();
+        data.items.add(new File([blob], 'drawn.png', {type: 'image/png'}));
+        const event = type === 'drop' ? new DragEvent(type, {dataTransfer: data, cancelable: true})
+            : new ClipboardEvent(type, {clipboardData: data});
+        return dispatchEvent(event);
+    }"""
+    assert page.evaluate(given, "drop") is False  # else the browser would leave the page
+    loaded(page, "Your picture")
+    page.go_back()
+    loaded(page, "Seed 7, row 0")
+    page.evaluate(given, "paste")
+    loaded(page, "Your picture")
+
+
+def test_without_attributes_the_page_says_how_to_get_some(page, server, folder):
+    shutil.copytree(ROOT / "exported" / "maskaae-mnist-small", folder / "later")
+    later = Bundle.load(folder / "later")
+    annotate(later, attributes={})
+    page.goto(f"{server}/ui/#edit?model=digits")
+    loaded(page, "Edited")
+    choice = page.get_by_label("Model")
+
+    def listed() -> bool:
+        ask_again(page)
+        return "later" in choice.inner_text()
+
+    wait_until(listed, 20, "the new model is in the list", pause=0.1)
+    choice.select_option("later")
+    page.get_by_role("button", name="Copy", exact=True).click()
+    assert clipboard(page) == "rae-serve attributes exported/later --data LABELLED_PICTURES"
+    annotate(later, attributes={"Bold": Attribute(direction=[1.0] * later.manifest.latent.dim, source="by hand")})
+
+    def appeared() -> bool:
+        ask_again(page)
+        return page.get_by_role("slider", name="Bold").count() == 1
+
+    wait_until(appeared, 20, "the new attribute has a slider", pause=0.1)
+    shutil.rmtree(folder / "later")
+
+    def gone() -> bool:
+        ask_again(page)
+        return page.get_by_role("alert").get_by_text("There is no model “later” here.").count() == 1
+
+    wait_until(gone, 20, "the page says that the model is gone", pause=0.1)
+    page.get_by_role("button", name="Use digits").click()
+    loaded(page, "Edited")
+
+
+# State
+
+
+def test_seed_and_row_go_with_the_user_to_other_views_and_models(page, server, engine):
+    page.goto(f"{server}/ui/#gallery?model=digits&seed=123&row=4")
+    loaded(page, "Seed 123, row 0")
+    page.get_by_role("link", name="Explore").click()
+    until_shown(page, "The latent, decoded", engine.sample(1, seed=123, offset=4)[0, ..., 0])
+    page.get_by_label("Model").select_option("strokes")
+    until_state(page, model="strokes", seed="123", row="4")
+    page.get_by_role("link", name="Edit").click()
+    loaded(page, "Edited")
+    until_state(page, view="edit", model="strokes", seed="123", row="4")
+    page.get_by_role("button", name="Copy link").click()
+    assert clipboard(page) == page.url
+
+
+def test_what_was_set_for_an_interpolation_stays_in_the_link(page, server):
+    page.goto(f"{server}/ui/#interpolate?model=digits")
+    loaded(page, "Step 10 of 10")
+    for label, value in (("Start seed", "42"), ("End row", "9"), ("Steps", "5")):
+        page.get_by_label(label).fill(value)
+        page.keyboard.press("Tab")
+    page.get_by_label("Path").select_option("linear")
+    loaded(page, "Step 5 of 5")
+    assert state(page) == {
+        "view": "interpolate", "model": "digits", "start": "42:0", "end": "7:9", "steps": "5", "path": "linear"
+    }  # fmt: skip
+    page.reload()
+    loaded(page, "Step 5 of 5")
+    assert page.get_by_label("Start seed").input_value() == "42"
+
+
+def test_an_answer_about_another_model_is_dropped(page, server):
+    page.goto(f"{server}/ui/#explore?model=digits")
+    loaded(page, "The latent, decoded")
+    held = Held(page, "**/v1/models/strokes")
+    page.get_by_label("Model").select_option("strokes")
+    held.wait()
+    expect(page.locator("main")).to_have_attribute("aria-busy", "true")
+    page.get_by_label("Model").select_option("digits")
+    held.let_go()
     page.wait_for_load_state("networkidle")
-    (code,) = engine.latents(engine.noise(1, seed=3, offset=2))
-    expected = engine.decode((code - 0.5).round(4)[None])[0, ..., 0].astype(int)
-    assert np.abs(shown(page, "Edited") - expected).max() <= 1  # the page adds in float64
-    page.close()
+    assert page.get_by_role("slider").count() == 8
+    assert "digits" in page.title()
+    assert page.get_by_label("Model").input_value() == "digits"
+
+
+def test_a_slow_first_answer_does_not_replace_the_users_picture(page, server, engine, bundle, wide_picture):
+    held = Held(page, "**/v1/interpolate")
+    page.goto(f"{server}/ui/#edit?model=digits")
+    held.wait()
+    page.get_by_label("A picture file").set_input_files(wide_picture)
+    expected = reconstructed(engine, bundle, wide_picture)
+    until_shown(page, "Edited", expected)
+    held.let_go()
+    page.wait_for_load_state("networkidle")
+    until_shown(page, "Edited", expected)
+    until_shown(page, "Reconstructed", expected)
+
+
+# Waiting and failing
+
+
+@pytest.mark.parametrize(
+    ("view", "address", "done"),
+    [
+        ("gallery", "sample", "Seed 7, row 0"),
+        ("explore", "interpolate", "The latent, decoded"),
+        ("interpolate", "interpolate", "Step 1 of 10"),
+        ("edit", "decode", "Edited"),
+    ],
+)
+def test_a_failure_stays_where_it_happened_and_can_be_tried_again(page, server, view, address, done):
+    fails_once(page, f"**/v1/{address}")
+    page.goto(f"{server}/ui/#{view}?model=digits")
+    fault = page.get_by_role("alert").filter(has_text="the graph is tired").first
+    fault.wait_for()
+    fault.get_by_role("button", name="Retry").click()
+    loaded(page, done)
+    expect(page.get_by_role("alert").filter(visible=True)).to_have_count(0)
+
+
+def test_waiting_looks_like_waiting(page, server):
+    held = Held(page, re.compile("/v1/(sample|interpolate)"))
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    held.wait()
+    waiting = page.locator(".area[aria-busy=true]")
+    expect(waiting).to_have_count(1)
+    assert waiting.locator("button").first.evaluate("e => getComputedStyle(e).animationName") == "wave"
+    box = page.locator(".tiles button").last.bounding_box()
+    held.let_go()
+    loaded(page, "Seed 7, row 47")
+    expect(waiting).to_have_count(0)
+    assert page.locator(".tiles button").last.bounding_box() == box
+
+
+def test_a_busy_service_is_asked_again_after_the_time_it_names(page, server):
+    fails_once(page, "**/v1/sample", 429, **{"Retry-After": "1"})
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    page.get_by_role("status").get_by_text("busy").wait_for()
+    loaded(page, "Seed 7, row 47")
+    assert page.get_by_role("alert").filter(visible=True).count() == 0
+
+
+def test_a_service_that_is_down_is_said_and_asked_again(page, server):
+    page.route("**/v1/models", lambda route: route.abort())
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    fault = page.get_by_role("alert").filter(has_text="The service does not answer. Is it running?")
+    fault.wait_for()
+    page.unroute("**/v1/models")
+    fault.get_by_role("button", name="Retry").click()
+    loaded(page, "Seed 7, row 47")
+
+
+def test_a_service_without_models_says_how_to_make_one(page, server):
+    page.route("**/v1/models", lambda route: route.fulfill(status=404, json={"detail": "the server has no model"}))
+    page.goto(f"{server}/ui/")
+    page.get_by_role("button", name="Copy", exact=True).nth(2).click()
+    assert clipboard(page) == "rae-serve export runs/digits --out exported/digits"
+    page.unroute("**/v1/models")
+    ask_again(page)
+    loaded(page, "Seed 7, row 47")
+
+
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("gallery?seed=-1", "seed must be a whole number from 0 to"),
+        ("gallery?seed=abc", "seed must be a whole number from 0 to"),
+        ("explore?row=-3", "row must be a whole number from 0 to"),
+        ("explore?latent=AAA", "latent must be a latent"),
+        ("interpolate?start=7", "start must be SEED:ROW or a latent"),
+        ("interpolate?steps=1000", "steps must be a whole number from 2 to 64"),
+        ("edit?edit=Smile", "edit must be NAME:NUMBER"),
+        ("paint", "There is no view “paint”"),
+    ],
+)
+def test_a_wrong_address_says_what_is_wrong(page, server, address, text):
+    page.goto(f"{server}/ui/#{address}")
+    page.get_by_role("alert").get_by_text(text).wait_for()
+    page.get_by_role("button", name="Go on without that").click()
+    page.get_by_role("heading", level=2).wait_for()
+    page.wait_for_load_state("networkidle")
+    assert page.get_by_role("alert").filter(visible=True).count() == 0
+
+
+def test_an_unknown_model_is_not_replaced_silently(page, server):
+    page.goto(f"{server}/ui/#explore?model=nope&seed=5")
+    page.get_by_role("alert").get_by_text("There is no model “nope” here.").wait_for()
+    page.get_by_role("button", name="Use strokes").click()
+    loaded(page, "The latent, decoded")
+    until_state(page, model="strokes", seed="5")
+
+
+def test_a_file_that_is_no_picture_is_said_and_not_shown(page, server):
+    page.goto(f"{server}/ui/#edit?model=digits")
+    loaded(page, "Edited")
+    page.get_by_label("A picture file").set_input_files(
+        {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
+    )
+    page.get_by_role("alert").get_by_text("“text.png” cannot be used: it is not a readable picture").wait_for()
+    assert not page.get_by_alt_text("Your picture").is_visible()
 
 
 def test_the_page_asks_for_a_key_once(browser, locked_server, engine, tmp_path, monkeypatch):
@@ -227,18 +779,84 @@ def test_the_page_asks_for_a_key_once(browser, locked_server, engine, tmp_path, 
     context.close()
 
 
-@pytest.mark.parametrize("view", ["gallery", "explore", "interpolate", "edit"])
-def test_nothing_is_wider_than_a_phone(page, server, view):
-    page.set_viewport_size({"width": 360, "height": 700})
+# Downloads and looks
+
+
+def saved(page, place, entry: str, folder: Path) -> Path:
+    """Save an entry of a menu of downloads, and return the file."""
+    place.get_by_text("Download").click()
+    with page.expect_download() as download:
+        place.get_by_role("button", name=entry).click()
+    path = folder / download.value.suggested_filename
+    download.value.save_as(path)
+    return path
+
+
+def test_pictures_can_be_saved_enlarged(page, server, engine, tmp_path):
+    page.goto(f"{server}/ui/#explore?model=digits&seed=3")
+    loaded(page, "The latent, decoded")
+    path = saved(page, figure(page, "The latent, decoded"), "PNG 4×", tmp_path)
+    expected = engine.sample(1, seed=3)[0, ..., 0]
+    with Image.open(path) as picture:
+        assert np.array_equal(np.asarray(picture.convert("L")), expected.repeat(4, 0).repeat(4, 1))
+
+
+def test_a_page_of_the_gallery_can_be_saved(page, server, engine, tmp_path):
+    page.goto(f"{server}/ui/#gallery?model=digits&seed=3&from=48")
+    loaded(page, "Seed 3, row 95")
+    expected = engine.sample(48, seed=3, offset=48)
+    form = page.locator("main form")
+    assert np.array_equal(np.load(saved(page, form, "Array", tmp_path)), expected)
+    with Image.open(saved(page, form, "Contact sheet (PNG)", tmp_path)) as sheet:
+        assert np.array_equal(np.asarray(sheet), images.grid(expected)[..., 0])
+    with zipfile.ZipFile(saved(page, form, "PNG files", tmp_path)) as archive:
+        assert len(archive.namelist()) == 48
+
+
+def test_an_animation_can_be_saved(page, server, tmp_path):
+    page.goto(f"{server}/ui/#interpolate?model=digits")
+    loaded(page, "Step 10 of 10")
+    for entry in ("GIF", "WebP"):
+        assert milliseconds(saved(page, page.locator(".player"), entry, tmp_path)) == 98 * 40
+
+
+@pytest.mark.parametrize("width", [360, 844])
+@pytest.mark.parametrize("view", ["gallery", "gallery?open=1", "explore", "interpolate", "edit"])
+def test_nothing_is_wider_than_a_phone(page, server, view, width):
+    page.set_viewport_size({"width": width, "height": 1060 - width})
     page.goto(f"{server}/ui/#{view}")
     page.wait_for_load_state("networkidle")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_what_goes_wrong_is_said(page, server):
-    page.goto(f"{server}/ui/#edit")
-    loaded(page, "Edited")
-    page.get_by_label("A picture file").set_input_files(
-        {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
+@pytest.mark.parametrize("view", ["gallery", "explore", "interpolate", "edit"])
+def test_nothing_moves_when_the_pictures_come(page, server, view):
+    page.add_init_script(
+        "window.moved = 0; const add = list => { for (const entry of list.getEntries()) moved += entry.value; };"
+        "new PerformanceObserver(add).observe({type: 'layout-shift', buffered: true});"
     )
-    page.get_by_role("status").get_by_text("not a readable picture").wait_for()
+    page.goto(f"{server}/ui/#{view}?model=strokes")
+    page.wait_for_load_state("networkidle")
+    page.wait_for_function(
+        "document.querySelectorAll('.area.empty').length === 0 && document.querySelector('main img')"
+    )
+    assert page.evaluate("moved") < 0.01
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_borders_of_controls_can_be_seen(page, server, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    loaded(page, "Seed 7, row 0")
+    contrast = """e => {
+        const light = colour => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).map(c => c / 255)
+                .map(c => c <= .04045 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+            return .2126 * r + .7152 * g + .0722 * b;
+        };
+        const sides = [e, document.documentElement].map(side => getComputedStyle(side).backgroundColor);
+        const border = light(getComputedStyle(e).borderTopColor);
+        return Math.min(...sides.map(light).map(l => (Math.max(l, border) + .05) / (Math.min(l, border) + .05)));
+    }"""
+    for control in (page.get_by_label("Seed"), page.locator("#model"), page.get_by_role("button", name="Random")):
+        assert control.evaluate(contrast) >= 3

@@ -1,0 +1,55 @@
+"""The command `rae-serve quickstart`: from a folder of pictures to a model that can be served."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from rae_serve.errors import InvalidInput
+from rae_serve.files import printable
+from training import commands
+from training.data.dataset import Dataset
+from training.evaluation import commands as evaluation
+from training.evaluation.figures import MIN_IMAGES
+from training.export.bundle import export
+from training.runs import RECORD, Run
+from training.survey import describe, survey
+
+RECIPE: Final = "flexae-folder"
+
+
+def quickstart(folder: str, minutes: float, name: str | None, device: str) -> None:
+    """Look at pictures, train, evaluate and export. The same command after a stop goes on where it stopped.
+
+    Args:
+        folder: The folder of pictures.
+        minutes: The time to train.
+        name: The name of the model; that of the folder unless given.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        InvalidInput: There is no such folder, or it holds too few pictures.
+    """
+    if not Path(folder).is_dir():
+        raise InvalidInput("FOLDER", f"there is no folder {folder}")
+    source = os.path.join(os.curdir, folder)  # a folder also if a data set has the same name
+    chosen = name or printable(Path(folder).resolve().name)
+    path, bundle, results = (Path(place) / chosen for place in ("runs", "exported", "evaluations"))
+    held_out = 0
+
+    def look(dataset: Dataset) -> None:
+        nonlocal held_out
+        held_out = len(dataset.validation)
+        for sentence in describe(survey(dataset)):
+            print(sentence, flush=True)
+
+    commands.train(
+        RECIPE, [f"name={chosen}", f"minutes={minutes}"], source, path, device, (path / RECORD).exists(), look=look
+    )
+    if held_out < MIN_IMAGES:
+        print(f"{held_out} pictures are held out, too few to judge the model by; look at {path / 'samples'}")
+    else:
+        evaluation.evaluate(path, source, None, results, 10_000, 0, "cifar10", None, device)
+    export(Run.open(path), bundle, overwrite=True)
+    print(f"{bundle} is ready: rae-serve serve {bundle}, then open http://127.0.0.1:3000")

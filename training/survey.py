@@ -1,0 +1,116 @@
+"""A look at a collection of pictures before training: what is there, and what to expect of a model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate, normalize
+
+from rae_serve.arrays import Pixels
+from training.data.batches import to_tensor
+from training.data.dataset import Dataset
+from training.evaluation.features.extractors import extract, load_extractor
+from training.evaluation.metrics.distances import Features
+
+# Mean cosine distances between the features of two pictures. `python -m benchmarks.kinds_of_pictures` measured .11 to
+# .16 for digits, .20 to .33 for photographs of one class of CIFAR-10, and .41 for those of all classes.
+ALIKE: Final = 0.18
+ONE_KIND: Final = 0.35
+FEW: Final = 500
+MANY: Final = 5_000
+_COMPARED: Final = 10_000  # the most pictures that are compared with each other, for repeats
+_KINDS_FROM: Final = 2_000  # the most pictures whose features are compared
+_SMALL_SIDE: Final = 16  # of the pictures that are compared for repeats
+_REPEATED: Final = 0.999  # correlation of the pixels of two such pictures
+
+
+class Survey(NamedTuple):
+    """What a collection of pictures is like.
+
+    Attributes:
+        images: How many pictures can be read.
+        skipped: How many files cannot.
+        shape: Height, width and channels of the prepared images.
+        repeats: The share of pictures that nearly equal one before them.
+        spread: The mean cosine distance between the features of two pictures.
+    """
+
+    images: int
+    skipped: int
+    shape: tuple[int, int, int]
+    repeats: float
+    spread: float
+
+
+def survey(dataset: Dataset) -> Survey:
+    """Look at the images of a dataset, those held out included."""
+    rows = np.sort(np.concatenate([dataset.train, dataset.validation]))
+    chosen = np.random.default_rng(0).permutation(rows)
+    device = torch.device("cpu")
+    features = extract(load_extractor("cifar10", device), np.asarray(dataset.images[np.sort(chosen[:_KINDS_FROM])]))
+    return Survey(
+        images=len(rows),
+        skipped=len(dataset.skipped),
+        shape=dataset.preprocessing.shape,
+        repeats=repeats(np.asarray(dataset.images[np.sort(chosen[:_COMPARED])])),
+        spread=spread(features),
+    )
+
+
+def describe(found: Survey) -> Iterator[str]:
+    """Yield sentences about a collection, and about what to expect of a model of it."""
+    height, width, channels = found.shape
+    colour = "grey" if channels == 1 else "colour"
+    yield f"{found.images:,} pictures, prepared as {colour} images of {width} × {height} pixels."
+    if found.skipped:
+        yield f"Left out, because they cannot be read as pictures: {found.skipped:,}."
+    if found.repeats > 0.01:
+        yield f"About {found.repeats:.0%} of the pictures nearly repeat another one, and teach the model nothing new."
+    if found.spread < ALIKE:
+        kind, expectation = "much alike", "Expect pictures that look like yours, somewhat softer."
+    elif found.spread < ONE_KIND:
+        kind, expectation = "of one kind", "Expect recognisable pictures, softer than yours, some of them odd."
+    else:
+        kind, expectation = (
+            "of many kinds",
+            "Expect blurred impressions of scenes and colours, not objects: a small auto-encoder cannot hold so many "
+            "kinds. A folder of one kind gives better pictures.",
+        )
+    yield f"The pictures are {kind} (spread {found.spread:.2f}). {expectation}"
+    if found.images < FEW:
+        yield f"Fewer than {FEW} pictures: the model will mix those few. More pictures help most."
+    elif found.images < MANY:
+        yield f"{MANY:,} pictures and more would give more variety."
+
+
+def spread(features: Features) -> float:
+    """Return the mean cosine distance between two different rows of features, [N, D]."""
+    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    count, total = len(directions), directions.sum(axis=0, dtype=np.float64)
+    # The sum over all pairs of different rows is that over all pairs, less the squared length of each row.
+    own = np.square(directions, dtype=np.float64).sum()
+    return float(1.0 - (total @ total - own) / (count * (count - 1)))
+
+
+def repeats(images: Pixels) -> float:
+    """Return the share of images, uint8 [N, H, W, C], that nearly equal one before them."""
+    small = normalize(torch.cat([_small(images[i : i + 1000]) for i in range(0, len(images), 1000)]), dim=1)
+    repeated = 0
+    for start in range(0, len(small), 1000):
+        piece = small[start : start + 1000]
+        # Row i of the piece may be compared with the images before it: the columns below start + i.
+        close = (piece @ small[: start + len(piece)].T).tril(diagonal=start - 1) > _REPEATED
+        repeated += int(close.any(dim=1).sum())
+    return repeated / len(small)
+
+
+def _small(images: Pixels) -> Tensor:
+    """Return the pixels of small grey versions of images, less their mean, [N, D]."""
+    grey = to_tensor(images, torch.device("cpu")).mean(dim=1, keepdim=True)
+    size = (_SMALL_SIDE, _SMALL_SIDE)
+    pixels = interpolate(grey, size=size, mode="bilinear", antialias=True, align_corners=False).flatten(1)
+    return pixels - pixels.mean(dim=1, keepdim=True)

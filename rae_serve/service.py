@@ -9,6 +9,7 @@ import sys
 from rae_serve.server import metrics_folder
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import: BentoML reports usage by default
+os.environ.pop("BENTOML_CONTAINERIZED", None)  # BentoML's images set it; then a worker that dies is not replaced
 os.environ.update(metrics_folder.environment())
 
 from collections.abc import Collection, Iterator

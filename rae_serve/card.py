@@ -8,14 +8,14 @@ from typing import Any, Final
 from rae_serve.data_sets import ON_THE_HUB
 from rae_serve.manifest import Manifest
 
-# The names that the hub has for licences, of those that weights and data sets of images usually have. The hub calls
-# any other one "other", and takes its own name beside it.
-_LICENCES_OF_THE_HUB: Final = frozenset(
-    "apache-2.0 bsd-2-clause bsd-3-clause cc cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-2.0 "
-    "cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 cc-by-nc-nd-3.0 "
-    "cc-by-nc-nd-4.0 gpl-2.0 gpl-3.0 lgpl-3.0 agpl-3.0 mit mpl-2.0 odbl openrail unlicense".split()
-)
-_UNKNOWN: Final = {"unspecified": "unknown"}  # the default of a recipe, in the hub's word
+# What the Hugging Face Hub calls the licences that weights and data sets of images usually have. Any other licence is
+# "other" to it, with a name of its own.
+_LICENCES: Final = {
+    *("apache-2.0", "bsd-2-clause", "bsd-3-clause", "mit", "mpl-2.0", "unlicense", "odbl", "openrail", "unknown"),
+    *("gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0", "cc0-1.0", "cc-by-2.0", "cc-by-3.0", "cc-by-4.0"),
+    *("cc-by-sa-3.0", "cc-by-sa-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0", "cc-by-nd-4.0"),
+    *("cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0"),
+}
 
 
 def model_card(manifest: Manifest, name: str) -> str:
@@ -61,10 +61,10 @@ def model_card(manifest: Manifest, name: str) -> str:
 
 def _front_matter(manifest: Manifest) -> list[str]:
     """Return the metadata that the Hugging Face Hub reads from a card, as lines of YAML."""
-    licence = _UNKNOWN.get(manifest.licence, manifest.licence).lower()
-    known = licence in _LICENCES_OF_THE_HUB or licence in _UNKNOWN.values()
+    licence = "unknown" if manifest.licence == "unspecified" else manifest.licence.lower()
+    known = licence in _LICENCES
     data = ON_THE_HUB.get(manifest.training.data)
-    facts: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "license": licence if known else "other",
         "license_name": None if known else manifest.licence,
         "library_name": "rae-serve",
@@ -73,6 +73,6 @@ def _front_matter(manifest: Manifest) -> list[str]:
         "datasets": [data] if data else None,
         "metrics": list(manifest.quality) or None,
     }
-    # A value in JSON is one in YAML too.
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in facts.items() if value is not None]
+    # JSON is valid YAML.
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items() if value is not None]
     return ["---", *lines, "---", ""]

@@ -13,7 +13,7 @@ _TORCHVISION_FILES: Final = {
     "celeba": "celeba/list_*.txt",
 }
 NAMES: Final = ("digits", "synthetic-8", "synthetic-16", *_TORCHVISION_FILES)
-# Their names on the Hugging Face Hub, of those that are there.
+# The names that some of them have on the Hugging Face Hub.
 ON_THE_HUB: Final = {
     "mnist": "ylecun/mnist",
     "fashion-mnist": "zalando-datasets/fashion_mnist",
@@ -28,4 +28,3 @@ def found_in(folder: Path, preferred: str) -> str | None:
     """
     found = [name for name, files in _TORCHVISION_FILES.items() if any(folder.glob(files))]
     return preferred if preferred in found else next(iter(found), None)
-

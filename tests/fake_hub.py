@@ -37,11 +37,10 @@ class Hub:
 
     def commit_of(self, repository: str, branch: str) -> str:
         """Return an id of the content of a branch."""
-        content = sorted(self.files[repository, branch].items())
-        return hashlib.sha1(repr([(name, hashlib.sha1(data).hexdigest()) for name, data in content]).encode()).hexdigest()
+        return hashlib.sha1(repr(sorted(self.files[repository, branch].items())).encode()).hexdigest()
 
     def branch_of(self, repository: str, revision: str) -> str | None:
-        """Return the branch that a revision, a name or an id, means."""
+        """Return the branch that has a name or an id of its content."""
         branches = [branch for one, branch in self.files if one == repository]
         return next((one for one in branches if revision in (one, self.commit_of(repository, one))), None)
 
@@ -75,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer()
 
-    do_HEAD = do_POST = do_PUT = do_GET
+    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815  # the names that http.server calls
 
     def _answer(self) -> None:
         hub = self.state
@@ -98,8 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
                 hub.files.setdefault((f"{user}/{name}", branch), dict(hub.files[f"{user}/{name}", "main"]))
                 self._send(200, {})
             case ["api", "models", user, name, "preupload", _]:
-                modes = ((file["path"], "lfs" if file["path"].endswith(".onnx") else "regular") for file in json.loads(body)["files"])
-                self._send(200, {"files": [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes]})
+                self._choose_transfers([file["path"] for file in json.loads(body)["files"]])
             case [user, name, "info", "lfs", "objects", "batch"]:
                 self._large_files(json.loads(body))
             case ["api", "models", user, name, "commit", branch]:
@@ -127,6 +125,11 @@ class _Handler(BaseHTTPRequestHandler):
         hub.files.setdefault((repository, "main"), {".gitattributes": b"*.onnx filter=lfs\n"})
         self._send(409 if known else 200, {"url": f"{hub.address}/{repository}", "name": repository})
 
+    def _choose_transfers(self, paths: list[str]) -> None:
+        modes = {path: "lfs" if path.endswith(".onnx") else "regular" for path in paths}
+        files = [{"path": path, "uploadMode": mode, "shouldIgnore": False} for path, mode in modes.items()]
+        self._send(200, {"files": files})
+
     def _large_files(self, wanted: dict[str, Any]) -> None:
         objects = [
             {**one, "actions": {"upload": {"href": f"{self.state.address}/large/{one['oid']}"}}}
@@ -145,7 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
                 changed[value["path"]] = hub.large[value["oid"]]
         hub.files[repository, branch] |= changed
         commit = hub.commit_of(repository, branch)
-        self._send(200, {"success": True, "commitUrl": f"{hub.address}/{repository}/commit/{commit}", "commitOid": commit})
+        address = f"{hub.address}/{repository}/commit/{commit}"
+        self._send(200, {"success": True, "commitUrl": address, "commitOid": commit})
 
     def _describe(self, repository: str, revision: str) -> None:
         hub = self.state

@@ -12,7 +12,7 @@ from rae_serve.cli.common import OUTPUT, BundleArgument
 
 app = typer.Typer()
 
-Repository = Annotated[str, typer.Argument(metavar="REPO", help="Repository of the Hugging Face Hub: user/name.")]
+Repository = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Repository of the Hugging Face Hub.")]
 
 
 def _hub() -> Any:
@@ -26,19 +26,20 @@ def _hub() -> Any:
 def push(
     bundle: BundleArgument,
     repository: Repository,
-    private: Annotated[bool, typer.Option("--private", help="Hide a repository that is made from others.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Hide a new repository from others.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch.", show_default="main")] = None,
 ) -> None:
-    """Upload a bundle to the Hugging Face Hub. Set HF_TOKEN, or run `hf auth login` before."""
+    """Upload a bundle to the Hugging Face Hub. Needs HF_TOKEN, or `hf auth login`."""
     typer.echo(_hub().push(Bundle.load(bundle), repository, private=private, revision=revision))
 
 
 @app.command()
 def pull(
     repository: Repository,
-    out: Annotated[Path, typer.Option(**OUTPUT, help="Folder of the new bundle.")],
+    out: Annotated[Path, typer.Option(**OUTPUT, help="Folder of the bundle.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit.", show_default="main")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
 ) -> None:
-    """Download a bundle from the Hugging Face Hub, and check it."""
-    pulled = _hub().pull(repository, out, revision=revision)
-    typer.echo(f"{out}: {len(pulled.manifest.files)} files, digest {pulled.manifest.digest}")
+    """Download a bundle from the Hugging Face Hub, and check its files."""
+    pulled = _hub().pull(repository, out, revision=revision, overwrite=overwrite)
+    typer.echo(f"{out}: {len(pulled.manifest.files)} files match the manifest, digest {pulled.manifest.digest}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 
 import huggingface_hub
 import pytest
@@ -10,14 +11,14 @@ from huggingface_hub import constants
 
 from rae_serve.bundle import CARD, Bundle
 from rae_serve.card import model_card
-from rae_serve.manifest import MANIFEST, Figure
+from rae_serve.manifest import MANIFEST, Figure, to_json
 from tests.fake_hub import TOKEN, fake_hub
 from tests.serving import ROOT
 
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    """The fake. The client has read the environment when it was imported, so its constants are set instead."""
+    """The fake hub. huggingface_hub read the environment when it was imported, so its constants are set instead."""
     with fake_hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         files = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
@@ -30,24 +31,26 @@ def hub(monkeypatch, tmp_path):
 
 @pytest.fixture
 def pushed(hub, bundle, command):
-    """The fake, after a bundle has been pushed."""
-    status, out, err = command("push", bundle.path, "me/digits")
-    assert (status, err) == (0, "")
-    assert out.startswith(f"{hub.address}/me/digits/commit/")
+    """The fake hub, after a bundle has been pushed."""
+    assert command("push", bundle.path, "me/digits")[0] == 0
     return hub
 
 
-def test_what_is_pulled_is_what_was_pushed(pushed, bundle, command, tmp_path):
-    (bundle.path / "private-notes.txt").write_text("not a file of the bundle")
+def test_what_is_pulled_is_what_was_pushed(hub, bundle, command, tmp_path):
+    copy = shutil.copytree(bundle.path, tmp_path / "digits")
+    (copy / "notes.txt").write_text("not a file of the bundle")
+    status, out, err = command("push", copy, "me/digits")
+    assert (status, err) == (0, "")
+    assert out.startswith(f"{hub.address}/me/digits/commit/")
     status, out, _ = command("pull", "me/digits", "--out", tmp_path / "mine")
     assert status == 0
     assert bundle.manifest.digest in out
     assert Bundle.load(tmp_path / "mine").contents == bundle.contents
     expected = {*bundle.contents, MANIFEST, CARD}
     assert {file.name for file in (tmp_path / "mine").iterdir()} == expected
-    assert pushed.files["me/digits", "main"].keys() == {*expected, ".gitattributes"}
-    assert pushed.large.keys() == {bundle.manifest.files[name].sha256 for name in bundle.contents if "onnx" in name}
-    assert pushed.private == {"me/digits": False}
+    assert hub.files["me/digits", "main"].keys() == {*expected, ".gitattributes"}
+    assert hub.large.keys() == {bundle.manifest.files[name].sha256 for name in bundle.contents if "onnx" in name}
+    assert hub.private == {"me/digits": False}
 
 
 def test_a_branch_and_a_private_repository(hub, bundle, command, tmp_path):
@@ -83,6 +86,27 @@ def test_what_is_damaged_leaves_nothing(pushed, fails, tmp_path, name, content, 
     assert not list(tmp_path.glob("*mine*")) + list(tmp_path.glob(".draft*"))
 
 
+def test_no_file_is_written_outside_the_folder(pushed, bundle, fails, tmp_path):
+    listed = bundle.manifest.files | {"../stolen": bundle.manifest.files["prior.onnx"]}
+    manifest = to_json(bundle.manifest.model_copy(update={"files": listed}))
+    pushed.files["me/digits", "main"] |= {MANIFEST: manifest.encode(), "../stolen": bundle.contents["prior.onnx"]}
+    fails(["pull", "me/digits", "--out", tmp_path / "mine"], "../stolen")
+    assert not (tmp_path / "stolen").exists()
+
+
+def test_a_bundle_is_replaced_only_with_overwrite(pushed, bundle, command, fails, tmp_path):
+    mine = shutil.copytree(bundle.path, tmp_path / "mine")
+    (mine / "mark.txt").touch()
+    pull = ["pull", "me/digits", "--out", mine]
+    fails(pull, "mine holds a bundle; --overwrite replaces it")
+    pushed.files["me/digits", "main"]["decoder.onnx"] = b"damaged"
+    fails([*pull, "--overwrite"], f"{pushed.address}/me/digits/decoder.onnx is damaged")
+    assert (mine / "mark.txt").exists()
+    pushed.files["me/digits", "main"]["decoder.onnx"] = bundle.contents["decoder.onnx"]
+    assert command(*pull, "--overwrite")[0] == 0
+    assert {file.name for file in mine.iterdir()} == {*bundle.contents, MANIFEST, CARD}
+
+
 def test_a_used_folder_is_refused_before_the_download(pushed, fails, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").touch()
@@ -96,7 +120,8 @@ def test_a_used_folder_is_refused_before_the_download(pushed, fails, tmp_path):
     [
         (["pull", "me/nothing", "--out", "x"], "there is no repository me/nothing"),
         (["pull", "me/digits", "--revision", "v9", "--out", "x"], "has no revision 'v9'"),
-        (["pull", "me/../digits", "--out", "x"], "must be like user/name, not 'me/../digits'"),
+        (["pull", "me/..", "--out", "x"], "must be OWNER/NAME, not 'me/..'"),
+        (["pull", "digits", "--out", "x"], "must be OWNER/NAME, not 'digits'"),
         (["pull", "me/digits", "--out", ""], "must name a file or folder"),
     ],
 )
@@ -106,10 +131,24 @@ def test_a_wrong_name_is_one_error(pushed, fails, words, message, tmp_path, monk
     assert not (tmp_path / "x").exists()
 
 
-def test_a_push_without_a_token_says_what_to_do(hub, bundle, fails, monkeypatch):
+def test_a_push_without_a_token_is_refused(hub, bundle, fails, monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+    fails(["push", bundle.path, "me/digits"], hub.address, "needs a token", "HF_TOKEN")
+    assert hub.requests == []
+
+
+def test_a_wrong_token_is_one_error(hub, bundle, fails, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "another")
     fails(["push", bundle.path, "me/digits"], hub.address, "401", "HF_TOKEN")
     assert hub.files == {}
+
+
+def test_a_missing_extra_is_one_error(bundle, fails, monkeypatch):
+    monkeypatch.delitem(sys.modules, "rae_serve.hub", raising=False)
+    monkeypatch.delattr("rae_serve.hub", raising=False)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    fails(["push", bundle.path, "me/digits"], "this needs huggingface_hub", "[hub]")
 
 
 @pytest.mark.parametrize("words", [["pull", "me/digits", "--out"], ["push"]])
@@ -124,7 +163,7 @@ def test_a_hub_that_is_gone_is_one_error(bundle, fails, tmp_path, monkeypatch):
     with fake_hub() as hub:
         address = hub.address
     monkeypatch.setattr(constants, "ENDPOINT", address)
-    fails(["pull", "me/digits", "--out", tmp_path / "mine"], address, "does not answer")
+    fails(["pull", "me/digits", "--out", tmp_path / "mine"], address, "cannot be reached")
 
 
 @pytest.mark.parametrize(

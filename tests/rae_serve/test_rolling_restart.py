@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -14,6 +16,7 @@ from pathlib import Path
 import httpx2 as httpx
 
 from tests.serving import ROOT, free_port, serving
+from tests.toolchains import require
 from tests.waiting import wait_until
 
 MAIN = """
@@ -32,6 +35,7 @@ http {{
 }}
 """
 CLIENTS = 4
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 
 
 @contextmanager
@@ -46,7 +50,7 @@ def nginx(folder: Path, one: int, two: int) -> Iterator[str]:
     (folder / "servers.conf").write_text(servers)
     (folder / "nginx.conf").write_text(MAIN.format(folder=folder))
     log = folder / "error.log"
-    process = subprocess.Popen(["nginx", "-c", folder / "nginx.conf", "-p", folder, "-e", log])
+    process = subprocess.Popen([NGINX, "-c", folder / "nginx.conf", "-p", folder, "-e", log])
     try:
         wait_until((folder / "nginx.pid").exists, 10, "nginx runs", pause=0.05)
         yield f"http://127.0.0.1:{port}"
@@ -84,6 +88,7 @@ def load(address: str) -> Iterator[list[str]]:
 
 
 def test_no_request_is_lost(bundle, tmp_path):
+    require(NGINX, "nginx")
     ports = [free_port(), free_port()]
 
     def start(index: int, generation: int) -> None:

@@ -401,6 +401,21 @@ def test_a_model_without_further_prior_steps_says_so(tmp_path):
 
 
 @pytest.mark.gpu
+def test_cuda_trains_as_the_cpu_does(tmp_path):
+    """Every line of metrics is there, though the host reads losses late."""
+    recipe = recipes.load("flexae-digits", ["steps=12", "log_every=1", "sample_every=5", *TINY])
+    dataset = load_data(recipe, "digits")
+    lines = []
+    for name in ("cpu", "cuda"):
+        Run.create(tmp_path / name, recipe, dataset, "digits")
+        Trainer(recipe, dataset, tmp_path / name, torch.device(name)).fit()
+        lines.append([json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()])
+    assert [(line["step"], line.keys()) for line in lines[0]] == [(line["step"], line.keys()) for line in lines[1]]
+    # Random numbers differ between the devices, but not the first images and weights.
+    assert lines[1][0]["autoencoder/reconstruction"] == pytest.approx(lines[0][0]["autoencoder/reconstruction"], 1e-3)
+
+
+@pytest.mark.gpu
 def test_a_step_on_cuda(tmp_path):
     recipe = recipes.load("flexae-digits", ["steps=3", *TINY])
     dataset = load_data(recipe, "digits")

@@ -13,17 +13,20 @@ from rich.table import Column, Table
 
 from rae_serve.errors import InvalidInput, RunError
 from rae_serve.files import printable
-from training import progress
+from training import checkpoint, progress
 from training import recipe as recipes
 from training.autoencoder import Autoencoder, Exportable
+from training.data.batches import to_tensor
 from training.data.dataset import Dataset
 from training.distributed import World, joined
 from training.evaluation.prior import compare
 from training.recipe import Recipe, flat
-from training.runs import SKIPPED, Origin, Run, check_new, load_data, locked
+from training.runs import SKIPPED, Origin, Run, Start, check_new, load_data, locked
+from training.starting import take_weights
 from training.trainer import Interrupted, Trainer
 
 FITTING_STEPS: Final = 4000  # of a posthoc prior that is trained by steps, unless given
+_STARTING_IMAGES: Final = 1000  # by which the batch norms are set of a model that starts from a bundle
 _FREE: Final = ("name", "description", "licence", "seed", "minutes", "log_every", "sample_every")  # of a fit
 WORSE: Final = 1.25  # from this multiple of the least held-out error on, the user is told
 
@@ -34,7 +37,9 @@ def train(
     source: str | None,
     out: Path | None,
     device: str,
+    *,
     resume: bool,
+    start: Path | None = None,
     look: Callable[[Dataset], None] | None = None,
 ) -> None:
     """Train a model: start a run in a new folder, or continue the run of a folder.
@@ -48,6 +53,7 @@ def train(
         out: The run's folder; runs/RECIPE unless given.
         device: "auto", "cpu" or "cuda".
         resume: Whether to continue the run in that folder.
+        start: The run or the bundle whose weights the training starts from; None starts from random ones.
         look: Called with the images before the training; None looks at nothing.
     """
     look = look or (lambda dataset: None)
@@ -62,6 +68,7 @@ def train(
                 run.require_same(recipe, dataset)
                 look(dataset)
                 trainer = Trainer(recipe, dataset, path, chosen, world=world)
+                _require_same_start(run, _started(trainer, start))
                 trainer.resume()
                 _finish(trainer)
         else:
@@ -71,8 +78,9 @@ def train(
                 dataset = load_data(recipe, source)
             look(dataset)
             trainer = Trainer(recipe, dataset, path, chosen, world=world)
+            started = _started(trainer, start)
             if world.first:
-                Run.create(path, recipe, dataset, source)
+                Run.create(path, recipe, dataset, source, start=started)
             with _locked(path, world):
                 _finish(trainer)
 
@@ -180,6 +188,29 @@ def _print_fit(trainer: Trainer, run: Run, trained: Autoencoder, step: int) -> N
         table.add_row(name, f"{row.distance:.2f}", "none" if row.log_density is None else f"{row.log_density:.2f}")
     Console().print(table)
     print(f"next: rae-serve export {path} --out exported/{printable(trainer.run.resolve().name)}")
+
+
+def _started(trainer: Trainer, start: Path | None) -> Start | None:
+    """Give the model of a trainer the weights of a run or of a bundle, if there is one, and say what stays fresh."""
+    if start is None:
+        return None
+    dataset = trainer.dataset
+    images = dataset.images[dataset.train[:_STARTING_IMAGES]]
+    started, fresh = take_weights(trainer.model, start, to_tensor(images, trainer.inference.device))
+    if fresh and trainer.world.first:
+        print(f"{', '.join(fresh)}: not from {printable(start)}, but drawn at random")
+    return started
+
+
+def _require_same_start(run: Run, given: Start | None) -> None:
+    """Raise InvalidInput unless a run that is resumed was started from these weights.
+
+    A run without a checkpoint begins anew, so that the weights must be given again.
+    """
+    if given == run.start or (given is None and checkpoint.paths(run.path / checkpoint.CHECKPOINTS)):
+        return
+    was = f"from {run.start.name}" if run.start else "from random weights"
+    raise InvalidInput("--from", f"{run.path} was started {was}, and cannot go on from others")
 
 
 def _locked(path: Path, world: World) -> AbstractContextManager[None]:

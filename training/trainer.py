@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rae_serve.errors import InvalidInput, RunError
 from training import checkpoint, journal
+from training.acceleration import accelerate
 from training.checkpoint import OptimizerPart, Part, RandomPart
 from training.data.dataset import Dataset
 from training.distributed import ALONE, World
@@ -24,6 +25,7 @@ from training.inference import Inference
 from training.journal import Journal
 from training.machine import freed_memory_kept
 from training.optimizers import descend, set_rates
+from training.pending import PendingTerms
 from training.priors.base import Report, ignore
 from training.recipe import Recipe
 from training.stages import JointStage, Stage, stages
@@ -120,6 +122,7 @@ class Trainer:
             )
         self.optimizers = {**self.model.optimizers(), **further}
         self._base_rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
+        accelerate(self.model, recipe, device)
         self.inference = Inference(self.model, device)
         self.stages = stages(recipe, self.model, dataset, device, world, finished=finished)
         self.journal = Journal(run)
@@ -129,6 +132,7 @@ class Trainer:
             **{f"optimizer/{name}": OptimizerPart(optimizer) for name, optimizer in self.optimizers.items()},
             "random": RandomPart(device),
         }
+        self._pending = PendingTerms()
         self._stopping = False
 
     @property
@@ -244,12 +248,15 @@ class Trainer:
             if not self.state.begun:
                 self._begin_stage(report)
             if self.progress >= 1.0:
+                self._check_terms(report, everything=True)
                 self._end_stage()
                 continue
             started = time.monotonic()
-            terms = self._train_step()
-            report(terms)
-            self._record(terms)
+            self._train_step()
+            recorded = self.state.step % self.recipe.log_every == 0 or self.state.step % self.recipe.sample_every == 0
+            terms = self._check_terms(report, everything=recorded)
+            if recorded:
+                self._record(terms)
             now = time.monotonic()
             overdue = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
             # The clock of the first process counts for all. With clocks of their own, some would take more steps.
@@ -264,14 +271,15 @@ class Trainer:
             ):
                 self._show()
             if (due or stopping) and self.progress < 1.0:
+                self._check_terms(report, everything=True)
                 self.save()
                 saved_at = time.monotonic()
                 saving_seconds = saved_at - now
                 if stopping:
                     raise Interrupted
 
-    def _train_step(self) -> dict[str, float]:
-        """Take one step of the current stage; return its loss terms by optimizer/term."""
+    def _train_step(self) -> None:
+        """Take one step of the current stage."""
         self.model.train()
         progress, decay = self.progress, self.stage.decay(self.progress)
         rates = {name: decay * base * self.model.rate(name, progress) for name, base in self._base_rates.items()}
@@ -285,11 +293,17 @@ class Trainer:
         self.world.average([losses, *self.stage.statistics])
         self.state.step += 1
         self.state.stage_step += 1
-        values = dict(zip(terms, losses.tolist(), strict=True))
-        for name, value in values.items():
-            if not abs(value) < self.model.largest_term:
-                self._diverged(name, value)
-        return values
+        self._pending.add(self.state.step, list(terms), losses)
+
+    def _check_terms(self, report: Report, *, everything: bool) -> dict[str, float]:
+        """Check and report the terms of the steps whose terms are there, or of all steps; return the last step's."""
+        terms: dict[str, float] = {}
+        for step, terms in self._pending.take(everything=everything):
+            for name, value in terms.items():
+                if not abs(value) < self.model.largest_term:
+                    self._diverged(step, name, value)
+            report(terms)
+        return terms
 
     def _begin_stage(self, report: Report) -> None:
         """Begin the current stage; if asked to stop meanwhile, raise Interrupted. On resuming, it begins anew."""
@@ -324,17 +338,17 @@ class Trainer:
         if any(self.world.greatest(self._stopping)) and not self.finished:
             raise Interrupted
 
-    def _diverged(self, term: str, value: float) -> None:
+    def _diverged(self, step: int, term: str, value: float) -> None:
         last = checkpoint.latest(self.checkpoints)
         raise RunError(
-            f"training diverged at step {self.state.step}: {term} is {value:g}; the last good checkpoint is of step "
+            f"training diverged at step {step}: {term} is {value:g}; the last good checkpoint is of step "
             f"{last.step}, in {self.checkpoints}. A lower learning rate is what helps most often"
         )
 
     def _save(self, folder: Path, kept: int) -> None:
         for name, value in self.model.state_dict().items():
             if not torch.isfinite(value).all():
-                self._diverged(name, math.nan)
+                self._diverged(self.state.step, name, math.nan)
         if self.world.first:
             checkpoint.save(folder, self.state.step, self._parts, self._facts(), kept)
 

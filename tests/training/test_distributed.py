@@ -73,7 +73,7 @@ def final_tensors(path: Path) -> dict[str, torch.Tensor]:
 def test_two_processes_train_the_model_of_one(tmp_path):
     # Rounding errors grow from step to step, so the run is short.
     keys = [*TINY, *PRIOR, "steps=8", "prior_steps=4", "sample_every=4"]
-    commands.train("aae-digits", keys, None, tmp_path / "one", "cpu", False)
+    commands.train("aae-digits", keys, None, tmp_path / "one", "cpu", resume=False)
     assert train_on_two(tmp_path / "two", "aae-digits", keys)[0] == 0
     one, two = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "two")
     assert one.keys() == two.keys()
@@ -86,7 +86,7 @@ def test_two_processes_train_the_model_of_one(tmp_path):
 
 def test_the_statistics_of_batch_norms_are_averaged(tmp_path):
     keys = ["steps=1", "hidden=16", "filters=4"]
-    commands.train("rae-digits", keys, None, tmp_path / "one", "cpu", False)
+    commands.train("rae-digits", keys, None, tmp_path / "one", "cpu", resume=False)
     assert train_on_two(tmp_path / "two", "rae-digits", keys)[0] == 0
     one, two = final_tensors(tmp_path / "one"), final_tensors(tmp_path / "two")
     # The inputs of the first batch norm depend on no other, so the mean over both halves is that of the batch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final
 
 from rae_serve.data_sets import ON_THE_HUB
@@ -66,7 +67,8 @@ def _front_matter(manifest: Manifest) -> list[str]:
     data = ON_THE_HUB.get(manifest.training.data)
     fields: dict[str, Any] = {
         "license": licence if known else "other",
-        "license_name": None if known else manifest.licence,
+        # A name may have these characters only; the licence's own words stand in the text of the card.
+        "license_name": None if known else re.sub("[^a-z0-9.]+", "-", licence).strip("-") or None,
         "library_name": "rae-serve",
         "pipeline_tag": "unconditional-image-generation",
         "tags": ["onnx", "auto-encoder", manifest.model.kind],

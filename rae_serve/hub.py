@@ -132,8 +132,7 @@ def _one_error(endpoint: str, repository: str, revision: str | None) -> Iterator
     except (httpx2.HTTPError, OSError, RuntimeError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # an error of this machine, such as a full disk
-        # No connection, an answer that is not the hub's (ValueError), or a broken transfer (RuntimeError, of hf-xet).
+        # No connection, an answer that is not the hub's, metadata that the hub refuses (both ValueError), or a broken
+        # transfer (RuntimeError, of hf-xet).
         reason = error.__cause__ or error
-        raise RaeServeError(
-            f"{endpoint} cannot be reached or is not a hub ({reason}); check the network and HF_ENDPOINT"
-        ) from None
+        raise RaeServeError(f"{endpoint} failed ({reason}); check the network and HF_ENDPOINT") from None

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2 as httpx
+import pytest
 
 from tests.serving import ROOT, free_port, serving
 from tests.toolchains import require
@@ -87,6 +88,7 @@ def load(address: str) -> Iterator[list[str]]:
             done.result()
 
 
+@pytest.mark.timeout(300)  # it starts four servers
 def test_no_request_is_lost(bundle, tmp_path):
     require(NGINX, "nginx")
     ports = [free_port(), free_port()]

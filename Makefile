@@ -28,7 +28,7 @@ $(SERVE)/.ready: pyproject.toml constraints.txt
 $(DEV)/.ready: pyproject.toml constraints.txt
 	@echo "installing torch, BentoML and the tests' tools in $(DEV): about 5 GB, five to fifteen minutes, this once"
 	$(PYTHON) -m venv $(DEV)
-	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server,client,train,dev]'
+	$(DEV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[server,client,hub,train,dev]'
 	@touch $@
 
 $(NPM_PACKAGES): examples/package.json $(wildcard examples/*/package.json)

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from rae_serve import files
 from rae_serve.card import model_card
-from rae_serve.errors import BundleError
+from rae_serve.errors import BundleError, RaeServeError
 from rae_serve.manifest import MANIFEST, File, Manifest, Map, model_digest, read_manifest, sha256, to_json
 
 CARD: Final = "README.md"  # for people only: readers ignore it, and the manifest holds no hash of it
@@ -126,6 +126,21 @@ def describe(facts: Mapping[str, Any], contents: Mapping[str, bytes]) -> Manifes
     listed = _listed(contents)
     digest = model_digest({name: file.sha256 for name, file in listed.items()})
     return Manifest(**facts, files=listed, digest=digest)
+
+
+def check_new(path: Path, *, overwrite: bool = False) -> None:
+    """Check, before the work, that `write` can write a bundle's folder.
+
+    Args:
+        path: The folder; it must be empty or not exist.
+        overwrite: Whether a bundle that is there will be replaced.
+
+    Raises:
+        RaeServeError: `path` is in use or cannot be written.
+    """
+    if not overwrite and (path / MANIFEST).exists():
+        raise RaeServeError(f"{path} holds a bundle; --overwrite replaces it")
+    files.check_new_folder(path, mark=MANIFEST, used="swap")
 
 
 def write(

@@ -13,6 +13,12 @@ _TORCHVISION_FILES: Final = {
     "celeba": "celeba/list_*.txt",
 }
 NAMES: Final = ("digits", "synthetic-8", "synthetic-16", *_TORCHVISION_FILES)
+# The names that some of them have on the Hugging Face Hub.
+ON_THE_HUB: Final = {
+    "mnist": "ylecun/mnist",
+    "fashion-mnist": "zalando-datasets/fashion_mnist",
+    "cifar10": "uoft-cs/cifar10",
+}
 
 
 def found_in(folder: Path, preferred: str) -> str | None:

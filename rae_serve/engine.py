@@ -36,6 +36,8 @@ class Engine:
         device: "cpu", "cuda", or "auto", which is CUDA if it can be used, else the CPU.
         device_id: Index of the CUDA device.
         threads: CPU cores that a graph may use; 0 means all. A lone request has them all, several share them.
+        engines: How many engines, in processes of their own, have these cores. Each takes its share of them while it
+            has several requests.
         max_batch: The largest batch. Higher values can give more throughput and need more memory.
         max_waiting: How many rows may wait for a graph. A request beyond this limit raises Overloaded.
         observe: Called with the graph's name and the number of rows of every batch; None observes nothing.
@@ -51,6 +53,7 @@ class Engine:
         device: Device = "auto",
         device_id: int = 0,
         threads: int = 0,
+        engines: int = 1,
         max_batch: int = 64,
         max_waiting: int = 2048,
         observe: Observe | None = None,
@@ -63,6 +66,7 @@ class Engine:
             self.device,
             device_id=device_id,
             threads=threads,
+            engines=engines,
             max_batch=max_batch,
             is_lone_request=self._in_flight.is_only,
         )

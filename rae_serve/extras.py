@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from rae_serve.errors import MissingExtra
 
-Extra = Literal["cli", "client", "ray", "server", "train"]
+Extra = Literal["cli", "client", "hub", "ray", "server", "train"]
 
 
 @contextmanager

@@ -170,6 +170,11 @@ class Training(Section):
     steps: int
     seed: int
     checkpoint_digest: Sha256
+    started_from: Sha256 | None = Field(
+        None,
+        exclude_if=_is_none,
+        description="Digest of the checkpoint or of the bundle whose weights the training started from.",
+    )
 
 
 class Figure(Section):

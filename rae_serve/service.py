@@ -9,6 +9,7 @@ import sys
 from rae_serve.server import metrics_folder
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")  # before the import: BentoML reports usage by default
+os.environ.pop("BENTOML_CONTAINERIZED", None)  # BentoML's images set it; then a worker that dies is not replaced
 os.environ.update(metrics_folder.environment())
 
 from collections.abc import Collection, Iterator
@@ -28,7 +29,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rae_serve import arrays
 from rae_serve.errors import InvalidInput, NotFound, Overloaded, RaeServeError
 from rae_serve.noise import random_seed
-from rae_serve.server import connections, logs, placement, problems
+from rae_serve.server import connections, logs, placement, problems, shutdown
 from rae_serve.server.app import create_app
 from rae_serve.server.catalog import Catalog
 from rae_serve.server.content_types import content_type, unsupported
@@ -45,6 +46,7 @@ except RaeServeError as error:
 _IMAGE = bentoml.images.Image().build_include("pyproject.toml", "README.md", "LICENSE", "rae_serve")
 _VERB_THREADS = 64  # calls of the tensor verbs that one worker runs at once; the calls share batches
 connections.install(catalog.settings.max_seconds, lambda app: front(app, catalog))
+shutdown.install(catalog.settings.drain_seconds, catalog.drain)
 
 
 class TooManyRequests(BentoMLException):

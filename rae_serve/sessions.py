@@ -116,6 +116,8 @@ class Sessions:
         device: Where to run.
         device_id: Index of the CUDA device; unused on the CPU.
         threads: CPU cores that a graph may use; 0 means all that the process may use.
+        engines: How many engines have these cores. Batches side by side keep to the share of this one; a lone
+            request does not.
         max_batch: The largest batch.
         is_lone_request: Told the number of rows of a batch, returns whether they are one whole request and no other
             request is in flight.
@@ -127,6 +129,7 @@ class Sessions:
         *,
         device_id: int,
         threads: int,
+        engines: int,
         max_batch: int,
         is_lone_request: Callable[[int], bool],
     ) -> None:
@@ -135,14 +138,16 @@ class Sessions:
         self._threads = threads or available_cores()
         self._sizes = fixed_sizes(max_batch)
         self._is_lone_request = is_lone_request
-        self.batches_at_once = 2 if device == "cpu" and self._threads > 1 else 1
+        self._share = max(1, self._threads // engines)
+        self.batches_at_once = 2 if device == "cpu" and self._share > 1 else 1
 
     def open(self, model: bytes) -> Callable[[Rows], Rows]:
         """Load an ONNX file and return the function that runs it."""
-        if self.batches_at_once == 1:
+        if self._device == "cuda" or self._threads == 1:
             return Graph(model, self._device, device_id=self._device_id, threads=self._threads, sizes=self._sizes)
-        half, all_cores = (Graph(model, "cpu", threads=threads) for threads in (self._threads // 2, self._threads))
-        return lambda rows: (all_cores if self._is_lone_request(len(rows)) else half)(rows)
+        some, all_cores = self._share // self.batches_at_once, self._threads
+        shared, lone = (Graph(model, "cpu", threads=threads) for threads in (some, all_cores))
+        return lambda rows: (lone if self._is_lone_request(len(rows)) else shared)(rows)
 
 
 def fixed_sizes(max_batch: int) -> tuple[int, ...]:

@@ -21,9 +21,15 @@ KEY = "a-key-of-the-tests"
 
 @contextmanager
 def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """Run `bentoml serve` on a free port, as users run it; give its address and its process. SIGTERM ends it."""
-    port = _free_port()
-    given = {"bundles": bundles, "port": port, **settings}
+    """Run `bentoml serve`, as users run it; give its address and its process. SIGTERM ends it.
+
+    Args:
+        bundles: A bundle, or a folder of bundles.
+        log: The file that takes what the server prints.
+        settings: Settings of the server. `port` is a free one by default.
+    """
+    # One worker starts faster than one per core, and tests of limits and of broken bundles need to know their number.
+    given = {"bundles": bundles, "port": free_port(), "workers": 1, **settings}
     environment = {f"RAE_SERVE_{name.upper()}": str(value) for name, value in given.items()}
     own = {"BENTOML_DO_NOT_TRACK": "True", "BENTOML_HOME": str(log.parent / "bentoml")}
     with log.open("wb") as output:
@@ -35,7 +41,7 @@ def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str,
             stderr=output,
             start_new_session=True,  # so that its workers can be ended with it
         )
-    address = f"http://127.0.0.1:{port}"
+    address = f"http://127.0.0.1:{given['port']}"
 
     def ready() -> bool:
         assert process.poll() is None, "the server has ended"
@@ -61,7 +67,8 @@ def serving(bundles: Path, log: Path, **settings: object) -> Iterator[tuple[str,
         assert status in (0, -signal.SIGTERM)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a TCP port that nobody uses at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

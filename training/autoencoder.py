@@ -52,6 +52,8 @@ class Autoencoder(nn.Module):
         prior: The model's own prior; None if the system has none.
         posthoc: A prior that is fitted to the finished auto-encoder, in place of its own; None for none.
         perceptual: Returns a perceptual distance, with its weight, of reconstructions and images; None for none.
+        compiles: Whether torch.compile can compile encoder and decoder: not if a loss has derivatives of their
+            derivatives.
     """
 
     # The training has diverged if a term of a loss is not below this.
@@ -67,6 +69,7 @@ class Autoencoder(nn.Module):
         self.prior = None
         self.posthoc: Prior | None = None
         self.perceptual: Callable[[Tensor, Tensor], Tensor] | None = None
+        self.compiles = True
 
     @property
     def sampler(self) -> Prior:
@@ -83,7 +86,9 @@ class Autoencoder(nn.Module):
         """Yield the updates of one training step.
 
         Each yield is one step of one optimiser, and the code after it sees the new weights. Never yield inside
-        `torch.no_grad()`: it would reach the caller.
+        `torch.no_grad()`: it would reach the caller. Draw random numbers by `torch.rand`, `torch.randn`,
+        `torch.rand_like` and `torch.randn_like`, one row per image or a single number: where several processes share
+        a batch, each then gets the rows of its own images.
 
         Args:
             batches: Endless batches of images [B, C, H, W].

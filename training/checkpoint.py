@@ -102,6 +102,35 @@ class RandomPart:
             torch.cuda.set_rng_state(tensors["cuda"], self._device)
 
 
+def encode(step: int, parts: Mapping[str, Part], facts: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a checkpoint, which `decode` reads.
+
+    Args:
+        step: Steps of all stages so far.
+        parts: The sections of the state, by name.
+        facts: What is not a tensor, in JSON's types.
+    """
+    tensors = {
+        f"{section}/{name}": value.detach().cpu().contiguous()
+        for section, part in parts.items()
+        for name, value in part.state_dict().items()
+    }
+    text = json.dumps(facts)
+    metadata = {_STEP: str(step), _FACTS: text, _DIGEST: _digest(step, text, tensors)}
+    return safetensors.torch.save(tensors, metadata)
+
+
+def decode(data: bytes) -> Checkpoint:
+    """Read the bytes of a checkpoint. Raise ValueError, KeyError or SafetensorError if they are damaged."""
+    tensors = safetensors.torch.load(data)
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    metadata = header["__metadata__"]
+    step, text, digest = int(metadata[_STEP]), metadata[_FACTS], metadata[_DIGEST]
+    if digest != _digest(step, text, tensors):
+        raise ValueError("its SHA-256 does not match")
+    return Checkpoint(step, tensors, json.loads(text), digest)
+
+
 def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str, Any], kept: int = KEPT) -> None:
     """Write a checkpoint, then delete the oldest others.
 
@@ -115,19 +144,13 @@ def save(folder: Path, step: int, parts: Mapping[str, Part], facts: Mapping[str,
     Raises:
         RunError: The file cannot be written; every earlier checkpoint is then still there.
     """
-    tensors = {
-        f"{section}/{name}": value.detach().cpu().contiguous()
-        for section, part in parts.items()
-        for name, value in part.state_dict().items()
-    }
-    text = json.dumps(facts)
-    metadata = {_STEP: str(step), _FACTS: text, _DIGEST: _digest(step, text, tensors)}
+    data = encode(step, parts, facts)
     target = folder / f"step-{step:09d}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for draft in folder.glob(".step-*"):  # left by a run that was killed while it wrote
             draft.unlink()
-        files.write(target, safetensors.torch.save(tensors, metadata))
+        files.write(target, data)
     except (OSError, RaeServeError) as error:
         raise RunError(f"{error}; the earlier checkpoints are untouched") from None
     others = [path for path in paths(folder) if path != target]
@@ -151,18 +174,11 @@ def latest(folder: Path) -> Checkpoint:
 def read(path: Path) -> Checkpoint:
     """Read one checkpoint. Raises RunError, which names the file, if it cannot be read or is damaged."""
     try:
-        data = path.read_bytes()  # safetensors opens no path that is not UTF-8
-        tensors = safetensors.torch.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = header["__metadata__"]
-        step, text, digest = int(metadata[_STEP]), metadata[_FACTS], metadata[_DIGEST]
+        return decode(path.read_bytes())  # safetensors opens no path that is not UTF-8
     except OSError as error:
         raise RunError(f"checkpoint {path} cannot be read ({error}){_remedy(path)}") from None
     except (SafetensorError, ValueError, KeyError) as error:
         raise RunError(f"checkpoint {path} is damaged ({error}){_remedy(path)}") from None
-    if digest != _digest(step, text, tensors):
-        raise RunError(f"checkpoint {path} is damaged: its SHA-256 does not match{_remedy(path)}")
-    return Checkpoint(step, tensors, json.loads(text), digest)
 
 
 def _digest(step: int, facts: str, tensors: Mapping[str, Tensor]) -> str:

@@ -10,12 +10,19 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from rae_serve.errors import InvalidInput
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
+
+
+class Sigmoid(nn.Sigmoid):
+    """A sigmoid in float32, also behind layers in bfloat16, in which values near 1 would become 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float())
 
 
 def conv_encoder(
@@ -80,7 +87,7 @@ def conv_decoder(
             nn.Unflatten(1, small),
             *layers,
             nn.Conv2d(filters, channels, 3, padding=1),
-            nn.Sigmoid(),
+            Sigmoid(),
         )
     )
 
@@ -121,7 +128,7 @@ def mlp_decoder(shape: ImageShape, latent_dim: int, hidden: int, layers: int) ->
         layers: The number of hidden layers.
     """
     stack = mlp(latent_dim, math.prod(shape), hidden, layers)
-    return nn.Sequential(*stack, nn.Sigmoid(), nn.Unflatten(1, shape))
+    return nn.Sequential(*stack, Sigmoid(), nn.Unflatten(1, shape))
 
 
 def mlp(

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from training.distributed import ALONE, World
+
 # The name of the optimiser that steps, and the terms whose sum it minimises.
 Update = tuple[str, Mapping[str, Tensor]]
 
@@ -84,11 +86,18 @@ def adam(
     )
 
 
-def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor]) -> None:
-    """Take one optimiser step down the sum of the terms, with gradients for the optimiser's own parameters only."""
+def descend(optimizer: torch.optim.Optimizer, terms: Mapping[str, Tensor], world: World = ALONE) -> None:
+    """Take one optimiser step down the sum of the terms, with gradients for the optimiser's own parameters only.
+
+    Args:
+        optimizer: The optimiser.
+        terms: The terms of the loss, by name, of this process's part of the batch.
+        world: The processes over which gradients are averaged.
+    """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     # Fused Adam needs gradients in the memory layout of their parameters, which torch.autograd.grad does not promise.
     torch.stack(list(terms.values())).sum().backward(inputs=parameters)
+    world.average([parameter.grad for parameter in parameters if parameter.grad is not None])
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
 

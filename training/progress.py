@@ -6,13 +6,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from training.priors.base import ignore
 from training.trainer import Trainer
 
 _REFRESH_SECONDS = 0.2  # on a terminal
@@ -28,14 +29,16 @@ def fit(trainer: Trainer, console: Console) -> None:
 
     def stop(number: int, _: object) -> None:
         trainer.stop()
-        if number != hangup:  # a second Ctrl-C ends the process at once, but a terminal that closes may send two
+        # A second Ctrl-C ends the process at once. But a terminal that closes may send two signals, and torchrun
+        # passes on the one that the terminal has sent to all.
+        if number != hangup and trainer.world.size == 1:
             signal.signal(number, usual[number])
 
     for number in usual:
         signal.signal(number, stop)
     try:
-        with ProgressLine(trainer, console) as line:
-            trainer.fit(line.report)
+        with ProgressLine(trainer, console) if trainer.world.first else nullcontext() as line:
+            trainer.fit(line.report if line else ignore)
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)

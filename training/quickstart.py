@@ -44,9 +44,8 @@ def quickstart(folder: str, minutes: float, name: str | None, device: str) -> No
         for sentence in describe(survey(dataset)):
             print(sentence, flush=True)
 
-    commands.train(
-        RECIPE, [f"name={chosen}", f"minutes={minutes}"], source, path, device, (path / RECORD).exists(), look=look
-    )
+    changes, begun = [f"name={chosen}", f"minutes={minutes}"], (path / RECORD).exists()
+    commands.train(RECIPE, changes, source, path, device, resume=begun, look=look)
     export(Run.open(path), bundle, overwrite=True)
     if held_out < MIN_IMAGES:
         print(f"{held_out} pictures are held out, too few to judge the model by; look at {path / 'samples'}")

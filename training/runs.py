@@ -72,6 +72,18 @@ class Origin(BaseModel):
     mask: list[float] | None = None
 
 
+class Start(BaseModel):
+    """The record of the weights that a run started from.
+
+    Attributes:
+        name: Name of the run or of the bundle that had them.
+        digest: SHA-256 of the checkpoint, or digest of the bundle.
+    """
+
+    name: str
+    digest: str
+
+
 class Run(BaseModel):
     """The record of a run.
 
@@ -81,6 +93,7 @@ class Run(BaseModel):
         source: Where the images are: the name of a data set, or an absolute path.
         data: The images.
         origin: The finished auto-encoder that the run took over; None if the run trains its own.
+        start: The weights that the training started from; None if they were drawn at random.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -90,10 +103,18 @@ class Run(BaseModel):
     source: str
     data: TrainingData
     origin: Origin | None = None
+    start: Start | None = None
 
     @classmethod
     def create(
-        cls, path: Path, recipe: Recipe, dataset: Dataset, source: str, *, origin: Origin | None = None
+        cls,
+        path: Path,
+        recipe: Recipe,
+        dataset: Dataset,
+        source: str,
+        *,
+        origin: Origin | None = None,
+        start: Start | None = None,
     ) -> Run:
         """Make the folder of a new run. Raises RaeServeError where `path` is in use."""
         if source not in NAMES and os.path.lexists(source):
@@ -104,7 +125,7 @@ class Run(BaseModel):
             images=len(dataset.train),
             preprocessing=dataset.preprocessing,
         )
-        run = cls(path=path, recipe=recipe, source=source, data=data, origin=origin)
+        run = cls(path=path, recipe=recipe, source=source, data=data, origin=origin, start=start)
         made_by = {"created_by": f"rae-serve {version('rae-serve')}, torch {version('torch')}"}
         step = -(-len(dataset.train) // _REFERENCE_IMAGES)
         with files.new_folder(path, mark=RECORD) as folder:
@@ -179,6 +200,7 @@ class Run(BaseModel):
             "steps": state.step,
             "seed": self.recipe.seed,
             "checkpoint_digest": state.digest,
+            "started_from": self.start.digest if self.start else None,
         }
 
 

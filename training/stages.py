@@ -8,11 +8,13 @@ from typing import Final
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from rae_serve.errors import InvalidInput
 from training.autoencoder import Autoencoder
 from training.data.batches import Batches, Index, Rows
 from training.data.dataset import Dataset
+from training.distributed import World
 from training.inference import Inference
 from training.optimizers import Update
 from training.priors.base import Report
@@ -31,6 +33,7 @@ class Stage:
         device: Where the model is.
         steps: Steps of the stage. It ends before them if its time is spent.
         share: The stage's share of the recipe's time budget.
+        world: The processes that share each batch.
 
     Attributes:
         name: What metrics and the progress line call the stage.
@@ -47,18 +50,25 @@ class Stage:
         device: torch.device,
         steps: int,
         share: float,
+        world: World,
     ) -> None:
         self.recipe = recipe
         self.model = model
         self.dataset = dataset
         self.device = device
         self.steps = steps
+        self.world = world
         self.seconds = 60.0 * recipe.minutes * share if recipe.minutes else None
 
     @cached_property
     def batches(self) -> Batches:
         """The stage's batches, made when they are first needed."""
         raise NotImplementedError
+
+    @property
+    def statistics(self) -> list[Tensor]:
+        """The running statistics of batch norms, which the stage's steps record."""
+        return []
 
     def updates(self, progress: float) -> Iterator[Update]:
         """Return the updates of one step, at `progress` from 0 to 1 of the stage."""
@@ -84,7 +94,14 @@ class JointStage(Stage):
     def batches(self) -> Batches:
         recipe, dataset = self.recipe, self.dataset
         flip = recipe.horizontal_flip
-        return Batches(dataset.images, dataset.train, recipe.batch_size, recipe.seed, self.device, flip=flip)
+        return Batches(
+            dataset.images, dataset.train, recipe.batch_size, recipe.seed, self.device, flip=flip, world=self.world
+        )
+
+    @cached_property
+    def statistics(self) -> list[Tensor]:
+        norms = [part for part in self.model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        return [value for norm in norms for value in (norm.running_mean, norm.running_var) if value is not None]
 
     def updates(self, progress: float) -> Iterator[Update]:
         return self.model.updates(self.batches, progress)
@@ -100,7 +117,7 @@ class JointStage(Stage):
 
     def end(self) -> None:
         self.model.eval()
-        self.model.finish(self.batches)
+        self.model.finish(self.batches.whole())
 
 
 class PriorStage(Stage):
@@ -131,8 +148,8 @@ class PriorStage(Stage):
 
     @cached_property
     def batches(self) -> Batches:
-        recipe = self.recipe
-        return Batches(self.rows, np.arange(len(self.rows)), recipe.prior_batch_size, recipe.seed, self.device)
+        recipe, index = self.recipe, np.arange(len(self.rows))
+        return Batches(self.rows, index, recipe.prior_batch_size, recipe.seed, self.device, world=self.world)
 
     def updates(self, progress: float) -> Iterator[Update]:
         return self.model.prior_updates(self.batches, progress)
@@ -156,7 +173,7 @@ def split(dataset: Dataset) -> tuple[Index, Index]:
 
 
 def stages(
-    recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device, *, finished: bool
+    recipe: Recipe, model: Autoencoder, dataset: Dataset, device: torch.device, world: World, *, finished: bool
 ) -> list[Stage]:
     """Return the stages of a run.
 
@@ -164,15 +181,19 @@ def stages(
     auto-encoder is finished from the start. Then there is no other stage.
 
     Raises:
-        InvalidInput: There are too few images to fit the prior to.
+        InvalidInput: There are too few images to fit the prior to, or the processes cannot share a batch evenly.
     """
     images, least = len(split(dataset)[0]), model.sampler.least_latents
     if images < least:
         raise InvalidInput("posthoc", f"needs at least {least:,} images to be fitted to, not {images:,}")
+    if recipe.prior_steps:
+        rows = images * (2 if recipe.horizontal_flip else 1)
+        world.require_divisible("prior_batch_size", min(recipe.prior_batch_size, rows))
     if finished:
-        return [PriorStage(recipe, model, dataset, device, recipe.prior_steps, 1.0)]
+        return [PriorStage(recipe, model, dataset, device, recipe.prior_steps, 1.0, world)]
+    world.require_divisible("batch_size", min(recipe.batch_size, len(dataset.train)))
     share = recipe.prior_share if recipe.prior_steps else 0.0
-    found: list[Stage] = [JointStage(recipe, model, dataset, device, recipe.steps, 1.0 - share)]
+    found: list[Stage] = [JointStage(recipe, model, dataset, device, recipe.steps, 1.0 - share, world)]
     if recipe.prior_steps or model.posthoc or not model.sampler.fitted:
-        found.append(PriorStage(recipe, model, dataset, device, recipe.prior_steps, share))
+        found.append(PriorStage(recipe, model, dataset, device, recipe.prior_steps, share, world))
     return found

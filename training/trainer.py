@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -15,13 +16,16 @@ from torch import Tensor
 
 from rae_serve.errors import InvalidInput, RunError
 from training import checkpoint, journal
+from training.acceleration import accelerate
 from training.checkpoint import OptimizerPart, Part, RandomPart
 from training.data.dataset import Dataset
+from training.distributed import ALONE, World
 from training.evaluation.metrics import pixels
 from training.inference import Inference
 from training.journal import Journal
 from training.machine import freed_memory_kept
 from training.optimizers import descend, set_rates
+from training.pending import PendingTerms
 from training.priors.base import Report, ignore
 from training.recipe import Recipe
 from training.stages import JointStage, Stage, stages
@@ -75,20 +79,33 @@ class Trainer:
     moment and resumed equals, on one machine's CPU, a run that never stops. This does not hold with a time budget:
     how many steps fit into it differs from run to run.
 
+    Several processes that train together each have a trainer. The first process alone writes the run's folder,
+    evaluates, and begins and ends stages; its state is then that of the others.
+
     Args:
         recipe: What to train, on what, for how long.
         dataset: The images.
         run: The run's folder.
         device: Where to train.
         finished: Whether the auto-encoder is a finished one, which `adopt` takes over; only a prior is then fitted.
+        world: The processes that train together.
 
     Raises:
-        InvalidInput: The recipe asks for further steps of a prior that has none, or for none of one that needs them.
+        InvalidInput: The recipe asks for further steps of a prior that has none, or for none of one that needs them;
+            or the processes cannot share its batches evenly.
     """
 
     def __init__(
-        self, recipe: Recipe, dataset: Dataset, run: Path, device: torch.device, *, finished: bool = False
+        self,
+        recipe: Recipe,
+        dataset: Dataset,
+        run: Path,
+        device: torch.device,
+        *,
+        finished: bool = False,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.recipe = recipe
         self.dataset = dataset
         self.run = run
@@ -105,8 +122,9 @@ class Trainer:
             )
         self.optimizers = {**self.model.optimizers(), **further}
         self._base_rates = {name: optimizer.defaults["lr"] for name, optimizer in self.optimizers.items()}
+        accelerate(self.model, recipe, device)
         self.inference = Inference(self.model, device)
-        self.stages = stages(recipe, self.model, dataset, device, finished=finished)
+        self.stages = stages(recipe, self.model, dataset, device, world, finished=finished)
         self.journal = Journal(run)
         self.state = State()
         self._parts: dict[str, Part] = {
@@ -114,6 +132,7 @@ class Trainer:
             **{f"optimizer/{name}": OptimizerPart(optimizer) for name, optimizer in self.optimizers.items()},
             "random": RandomPart(device),
         }
+        self._pending = PendingTerms()
         self._stopping = False
 
     @property
@@ -144,7 +163,7 @@ class Trainer:
         return max(done, state.stage_seconds / stage.seconds) if stage.seconds else done
 
     def stop(self) -> None:
-        """Make `fit` save a checkpoint and end after the current step."""
+        """Make `fit`, on all processes, save a checkpoint and end after the current step."""
         self._stopping = True
 
     def resume(self) -> None:
@@ -153,15 +172,10 @@ class Trainer:
         Raises:
             RunError: The checkpoint is damaged.
         """
-        if not checkpoint.paths(self.checkpoints):
-            self.journal.go_back(0)
-            return
-        saved = checkpoint.latest(self.checkpoints)
-        self.state = State(**saved.facts)
-        for name, part in self._parts.items():
-            part.load_state_dict(saved.section(name))
-        if not self.finished:
-            self.stage.batches.drawn = self.state.drawn
+        if not self.world.first:
+            return  # `fit` begins with the state of the first process
+        if checkpoint.paths(self.checkpoints):
+            self._go_to(checkpoint.latest(self.checkpoints))
         self.journal.go_back(self.state.journal_bytes)
 
     def adopt(self, tensors: Mapping[str, Tensor], step: int) -> None:
@@ -185,11 +199,13 @@ class Trainer:
 
         Raises:
             Interrupted: `stop` was called; a checkpoint is saved.
-            RunError: A term diverges, or the disk cannot be written; the checkpoints so far stay.
+            RunError: A term diverges, the disk cannot be written, or another process has ended; the checkpoints so
+                far stay.
         """
         self.run.mkdir(parents=True, exist_ok=True)
+        journal_opened = self.journal.opened(self.state.step + 1) if self.world.first else nullcontext()
         try:
-            with freed_memory_kept(), self.journal.opened(self.state.step + 1):
+            with freed_memory_kept(), journal_opened:
                 self._loop(report)
         except OSError as error:
             raise RunError(f"{self.run} cannot be written ({error}); its checkpoints are untouched") from None
@@ -198,7 +214,31 @@ class Trainer:
         """Write a checkpoint of the current state."""
         self._save(self.checkpoints, checkpoint.KEPT)
 
+    def _go_to(self, saved: checkpoint.Checkpoint) -> None:
+        self.state = State(**saved.facts)
+        for name, part in self._parts.items():
+            part.load_state_dict(saved.section(name))
+        if not self.finished:
+            self.stage.batches.drawn = self.state.drawn
+
+    def _follow_first(self) -> None:
+        """Give the state of the first process to the others."""
+        if self.world.size > 1:
+            first = self.world.first
+            data = self.world.broadcast(
+                checkpoint.encode(self.state.step, self._parts, self._facts()) if first else b""
+            )
+            if not first:
+                self._go_to(checkpoint.decode(data))
+
+    def _facts(self) -> dict[str, Any]:
+        """Return the state for a checkpoint."""
+        self.state.drawn = 0 if self.finished else self.stage.batches.drawn
+        self.state.journal_bytes = self.journal.bytes
+        return asdict(self.state)
+
     def _loop(self, report: Report) -> None:
+        self._follow_first()
         began = time.monotonic()
         if not checkpoint.paths(self.checkpoints):
             self.save()
@@ -208,46 +248,62 @@ class Trainer:
             if not self.state.begun:
                 self._begin_stage(report)
             if self.progress >= 1.0:
+                self._check_terms(report, everything=True)
                 self._end_stage()
                 continue
             started = time.monotonic()
-            terms = self._train_step()
-            report(terms)
-            self._record(terms)
+            self._train_step()
+            recorded = self.state.step % self.recipe.log_every == 0 or self.state.step % self.recipe.sample_every == 0
+            terms = self._check_terms(report, everything=recorded)
+            if recorded:
+                self._record(terms)
             now = time.monotonic()
+            overdue = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
+            # The clock of the first process counts for all. With clocks of their own, some would take more steps.
+            clock = (now - started, overdue) if self.world.first else (0.0, False)
+            seconds, due, stopping = self.world.greatest(*clock, self._stopping)
             before = self.state.stage_seconds
-            self.state.stage_seconds += now - started
-            self.state.seconds += now - started
+            self.state.stage_seconds += seconds
+            self.state.seconds += seconds
             if (
                 self.state.step < self.recipe.sample_every
                 and before < _FIRST_GRID_SECONDS <= self.state.stage_seconds
             ):
                 self._show()
-            due = now - saved_at > max(_SAVING_SECONDS, saving_seconds / _SAVING_SHARE)
-            if (due or self._stopping) and self.progress < 1.0:
+            if (due or stopping) and self.progress < 1.0:
+                self._check_terms(report, everything=True)
                 self.save()
                 saved_at = time.monotonic()
                 saving_seconds = saved_at - now
-                if self._stopping:
+                if stopping:
                     raise Interrupted
 
-    def _train_step(self) -> dict[str, float]:
-        """Take one step of the current stage; return its loss terms by optimizer/term."""
+    def _train_step(self) -> None:
+        """Take one step of the current stage."""
         self.model.train()
         progress, decay = self.progress, self.stage.decay(self.progress)
         rates = {name: decay * base * self.model.rate(name, progress) for name, base in self._base_rates.items()}
         set_rates(self.optimizers, rates)
         terms: dict[str, Tensor] = {}
-        for name, update in self.stage.updates(min(progress, 1.0)):
-            descend(self.optimizers[name], update)
-            terms.update({f"{name}/{term}": value.detach() for term, value in update.items()})
+        with self.world.shared_noise():
+            for name, update in self.stage.updates(min(progress, 1.0)):
+                descend(self.optimizers[name], update, self.world)
+                terms.update({f"{name}/{term}": value.detach() for term, value in update.items()})
+        losses = torch.stack(list(terms.values()))
+        self.world.average([losses, *self.stage.statistics])
         self.state.step += 1
         self.state.stage_step += 1
-        values = dict(zip(terms, torch.stack(list(terms.values())).tolist(), strict=True))
-        for name, value in values.items():
-            if not abs(value) < self.model.largest_term:
-                self._diverged(name, value)
-        return values
+        self._pending.add(self.state.step, list(terms), losses)
+
+    def _check_terms(self, report: Report, *, everything: bool) -> dict[str, float]:
+        """Check and report the terms of the steps whose terms are there, or of all steps; return the last step's."""
+        terms: dict[str, float] = {}
+        for step, terms in self._pending.take(everything=everything):
+            for name, value in terms.items():
+                if not abs(value) < self.model.largest_term:
+                    self._diverged(step, name, value)
+            report(terms)
+        return terms
 
     def _begin_stage(self, report: Report) -> None:
         """Begin the current stage; if asked to stop meanwhile, raise Interrupted. On resuming, it begins anew."""
@@ -257,38 +313,44 @@ class Trainer:
                 raise Interrupted
             report({f"{self.stage.name}/{name}": value for name, value in figures.items()})
 
-        started = time.monotonic()
-        self.stage.begin(report_unless_stopping)
+        started, interrupted = time.monotonic(), False
+        if self.world.first:
+            try:
+                self.stage.begin(report_unless_stopping)
+            except Interrupted:
+                interrupted = True
+        if any(self.world.greatest(interrupted)):
+            raise Interrupted
         self.state.seconds += time.monotonic() - started
         self.state.begun = True
+        self._follow_first()
 
     def _end_stage(self) -> None:
         """Complete the current stage and save a checkpoint, from which a run resumes that is stopped in the next."""
-        self.stage.end()
-        diagnostics = self.model.sampler.diagnostics()
-        if diagnostics:
-            self.journal.write(self.state.step, self.stage.name, diagnostics)
+        if self.world.first:
+            self.stage.end()
+            self._write(self.model.sampler.diagnostics())
         self._show()  # the last grid of a run shows the model of its last checkpoint
         self.state.stage += 1
         self.state.begun, self.state.stage_step, self.state.stage_seconds = False, 0, 0.0
         self.save()
-        if self._stopping and not self.finished:
+        self._follow_first()
+        if any(self.world.greatest(self._stopping)) and not self.finished:
             raise Interrupted
 
-    def _diverged(self, term: str, value: float) -> None:
+    def _diverged(self, step: int, term: str, value: float) -> None:
         last = checkpoint.latest(self.checkpoints)
         raise RunError(
-            f"training diverged at step {self.state.step}: {term} is {value:g}; the last good checkpoint is of step "
+            f"training diverged at step {step}: {term} is {value:g}; the last good checkpoint is of step "
             f"{last.step}, in {self.checkpoints}. A lower learning rate is what helps most often"
         )
 
     def _save(self, folder: Path, kept: int) -> None:
         for name, value in self.model.state_dict().items():
             if not torch.isfinite(value).all():
-                self._diverged(name, math.nan)
-        self.state.drawn = 0 if self.finished else self.stage.batches.drawn
-        self.state.journal_bytes = self.journal.bytes
-        checkpoint.save(folder, self.state.step, self._parts, asdict(self.state), kept)
+                self._diverged(self.state.step, name, math.nan)
+        if self.world.first:
+            checkpoint.save(folder, self.state.step, self._parts, self._facts(), kept)
 
     def _record(self, terms: Mapping[str, float]) -> None:
         step, values = self.state.step, dict[str, Any]()
@@ -299,21 +361,30 @@ class Trainer:
             if error is not None:
                 values["validation/mse"] = error
                 self._update_best(error)
-        if values:
-            self.journal.write(step, self.stage.name, values)
+        self._write(values)
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        """Add a line of metrics, if there are any."""
+        if values and self.world.first:
+            self.journal.write(self.state.step, self.stage.name, values)
 
     def _show(self) -> float | None:
         """Write grids of samples and of reconstructions; return the error on held-out images, if there are any.
 
         Random state and metrics stay as they are, so that a grid may depend on the time that steps take.
         """
+        (error,) = self.world.greatest(self._write_grids() if self.world.first else 0.0)
+        return error if len(self.dataset.validation) else None
+
+    def _write_grids(self) -> float:
+        """Write the grids; return the error on the images from which they are made."""
         held_out = self.dataset.validation
         originals = self.dataset.images[(held_out if len(held_out) else self.dataset.train)[:_HELD_OUT]]
         reconstructions = self.inference.reconstruct(originals)
         paired = journal.pairs(originals, reconstructions)[:_SHOWN]
         self.journal.show(self.state.step, "samples", self.inference.sample(_SHOWN))
         self.journal.show(self.state.step, "reconstructions", paired)
-        return float(pixels.mse(reconstructions, originals).mean()) if len(held_out) else None
+        return float(pixels.mse(reconstructions, originals).mean())
 
     def _update_best(self, error: float) -> None:
         """Save the best checkpoint if this error on held-out images is the least so far in the joint stage."""

@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
-from rae_serve.cli import bundles, generation, interrupts, pictures, serving, training
+from rae_serve.cli import bundles, generation, interrupts, pictures, serving, sharing, training
 from rae_serve.errors import RaeServeError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-for commands in (training, serving, bundles, generation, pictures):  # the order of `rae-serve --help`
+for commands in (training, serving, bundles, generation, pictures, sharing):  # the order of `rae-serve --help`
     app.add_typer(commands.app)
 
 

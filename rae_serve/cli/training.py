@@ -49,12 +49,17 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe. Repeatable.")
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option("--from", help="Run or bundle whose weights to start from.", show_default="random weights"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run where it stopped.")] = False,
 ) -> None:
     """Train a model by a recipe."""
     named = {"steps": steps, "minutes": minutes, "seed": seed}
     given = [f"{key}={value}" for key, value in named.items() if value is not None]
-    import_training("commands").train(recipe, [*(overrides or []), *given], data, out, device, resume)
+    changes = [*(overrides or []), *given]
+    import_training("commands").train(recipe, changes, data, out, device, resume=resume, start=start)
 
 
 @app.command()

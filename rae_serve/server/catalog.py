@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from rae_serve import parity
-from rae_serve.bundle import GRAPHS, Bundle, name_of
+from rae_serve.bundle import GENERATOR, GRAPHS, Bundle, name_of
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, NotFound
 from rae_serve.manifest import MANIFEST
@@ -58,6 +58,7 @@ class Catalog:
         self._absent_polls: dict[Path, int] = {}
         self._retired: list[tuple[float, Engine]] = []  # engines to close, and when
         self._failed_at_start: set[Path] = set()  # folders that failed in `load` and have not been repaired
+        self._draining = False
         self._stopped = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -106,6 +107,10 @@ class Catalog:
         self._watcher = threading.Thread(target=self._watch_loop, name="catalog", daemon=True)
         self._watcher.start()
 
+    def drain(self) -> None:
+        """Ask for no more requests: the catalog is no longer ready, but its engines go on."""
+        self._draining = True
+
     def close(self) -> None:
         """Stop watching, and close every engine after its waiting rows are done."""
         self._stopped.set()
@@ -117,7 +122,7 @@ class Catalog:
 
     def ready(self) -> bool:
         """Return whether every model is loaded and warm, and the server is not shutting down."""
-        return bool(self.engines) and not self._failed_at_start and not self._stopped.is_set()
+        return bool(self.engines) and not self._failed_at_start and not self._draining
 
     def default(self) -> Default:
         """Return the default model. The model itself may be missing.
@@ -150,7 +155,7 @@ class Catalog:
         """Set the gauges of this worker. No worker can set those of another one."""
         waiting = [engine.waiting for engine in self.engines.values()]
         metrics.MODELS.set(len(waiting))
-        for graph in GRAPHS:
+        for graph in (GENERATOR, *GRAPHS):
             metrics.WAITING_ROWS.labels(graph).set(sum(rows[graph] for rows in waiting))
 
     def refresh(self) -> None:

@@ -2,11 +2,15 @@
 
 By itself uvicorn waits for a slow client forever, loses the body of a request that offers an upgrade, and refuses
 bytes that are not HTTP in plain text.
+
+The workers of a server accept connections at one socket. asyncio accepts all that wait there at once, so that one
+worker may get them all while the others have nothing to do.
 """
 
 from __future__ import annotations
 
 import asyncio
+from asyncio.selector_events import BaseSelectorEventLoop
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,9 +28,10 @@ DECLINED_UPGRADE: Final = b"declined-upgrade"  # the header in which the service
 
 
 def install(seconds: float, front: Callable[[ASGIApp], ASGIApp]) -> None:
-    """Make every uvicorn connection of this process a `Connection`.
+    """Make every uvicorn connection of this process a `Connection`, and accept them one by one.
 
-    BentoML starts uvicorn and has no option for this, so the function changes uvicorn's table of protocols.
+    BentoML starts uvicorn and has no option for this, so the function changes uvicorn's table of protocols and a
+    method of asyncio's event loops.
 
     Args:
         seconds: The longest time for the head of a request, and the longest time in which a client reads nothing
@@ -37,6 +42,17 @@ def install(seconds: float, front: Callable[[ASGIApp], ASGIApp]) -> None:
     Connection.limit_s = seconds
     Connection.front = staticmethod(front)
     uvicorn.config.HTTP_PROTOCOLS["auto"] = f"{__name__}:Connection"
+    BaseSelectorEventLoop._accept_connection = _accept_one  # type: ignore[attr-defined]  # not in the stubs
+
+
+_accept_connections = BaseSelectorEventLoop._accept_connection  # type: ignore[attr-defined]  # not in the stubs
+
+
+def _accept_one(
+    loop: BaseSelectorEventLoop, factory: object, listener: object, ssl: object, server: object, _: int, *more: object
+) -> None:
+    """Replace asyncio's method that accepts the connections which wait at a socket: accept one of them."""
+    _accept_connections(loop, factory, listener, ssl, server, 1, *more)
 
 
 def _fronted(app: Any, front: Callable[[ASGIApp], Any]) -> Any:
@@ -67,6 +83,10 @@ class _Parser(httptools.HttpRequestParser):
                 data = self._connection.head_without_upgrade() + data[stop.args[0] :]
                 self._connection.parser = parser = _Parser(self._connection)
 
+    def should_keep_alive(self) -> bool:
+        """Return whether the connection stays open after the response. uvicorn tells the client if it does not."""
+        return not Connection.draining and bool(super().should_keep_alive())
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, closed if a request's head does not arrive or a response is not read in time.
@@ -75,6 +95,7 @@ class Connection(HttpToolsProtocol):
     HTTP/2 or WebSocket: the request is handled as if it did not offer one (RFC 9110, section 7.8).
     """
 
+    draining = False  # whether the process closes each connection with its next response
     limit_s: float
     front: Callable[[ASGIApp], ASGIApp]
     fronted: Any = None  # the ASGI app of all connections of the process, made for the first of them

@@ -9,7 +9,7 @@ from rae_serve.server.settings import Settings
 
 # HTTP and PNG take about as long as the graphs of a light model, and Python uses one core for them. With a GPU they
 # take nearly all of the time.
-_CORES_PER_CPU_WORKER: Final = 4
+_CPU_WORKERS: Final = 8
 _CORES_PER_GPU_WORKER: Final = 2
 _GPU_BYTES_PER_WORKER: Final = 4 * 1024**3  # a CUDA context, the weights, and the memory that a batch needs
 _WORKERS_PER_GPU: Final = 8
@@ -21,11 +21,13 @@ class Place(NamedTuple):
     Attributes:
         device_id: Index of its CUDA device.
         threads: CPU cores that one of its batches may use.
+        engines: How many workers have these cores.
         max_waiting: How many rows may wait for one of its graphs.
     """
 
     device_id: int
     threads: int
+    engines: int
     max_waiting: int
 
 
@@ -39,7 +41,7 @@ def worker_count(settings: Settings) -> int:
         return settings.workers
     cores = sessions.available_cores()
     if sessions.resolve(settings.device) == "cpu":
-        return max(1, cores // _CORES_PER_CPU_WORKER)
+        return min(cores, _CPU_WORKERS)
     memories = sessions.cuda_memories()
     by_memory = min(memories) // _GPU_BYTES_PER_WORKER
     by_cores = cores // len(memories) // _CORES_PER_GPU_WORKER
@@ -56,6 +58,7 @@ def place(settings: Settings, worker: int) -> Place:
     workers = worker_count(settings)
     return Place(
         device_id=worker % max(1, len(sessions.cuda_memories())),
-        threads=settings.threads or max(1, sessions.available_cores() // workers),
+        threads=settings.threads or sessions.available_cores(),
+        engines=1 if settings.threads else workers,
         max_waiting=max(1, settings.max_waiting // workers),
     )

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -56,13 +57,13 @@ class Settings(BaseModel):
     does not work. Start with `auto`; set `cuda` where a silent CPU would be a fault."""
 
     threads: NonNegativeInt = 0
-    """CPU cores for one batch. Higher: a batch takes less time, but several workers compete for the cores. Start with
-    0, which divides all cores among the workers."""
+    """CPU cores of each worker. Higher: a batch takes less time, but several workers compete for the cores. Start
+    with 0: a worker uses all cores for a request that it has alone, and its equal share of them for several."""
 
     workers: PositiveInt | Literal["auto"] = "auto"
     """Processes; each holds every model on one device. Higher: more requests at once if HTTP and PNG are the
     bottleneck, but more memory and smaller batches. Start with `auto`: per GPU one for each 2 cores and 4 GiB of its
-    memory, at most 8; without a GPU one for each 4 cores; always at least one."""
+    memory, at most 8 and at least one; without a GPU one for each core, at most 8."""
 
     port: Annotated[int, Field(ge=1, le=65535)] = 3000
     """The TCP port. Change it if another program uses it."""
@@ -95,6 +96,11 @@ class Settings(BaseModel):
     reload_seconds: PositiveFloat = 2.0
     """The seconds between two checks of the bundle folders. Higher: fewer reads of a network disk, but a changed
     bundle is served later. Start with the default."""
+
+    drain_seconds: NonNegativeFloat = 1.0
+    """The seconds for which a server goes on accepting connections after SIGTERM, while `/readyz` answers 503 and
+    each response closes its connection. Higher: slower load balancers notice in time, but a restart takes longer.
+    Start with the default; take 10 in Kubernetes."""
 
     access_log: bool = True
     """Whether to write a JSON line to stderr for every request. Turn it off if a proxy in front already logs

@@ -18,7 +18,7 @@ from tests.serving import ROOT
 from tests.toolchains import require
 
 # Where Debian's libonnxruntime-dev puts the header, and where .ci/run puts it alone.
-HEADERS = [Path("/usr/include/onnxruntime"), ROOT / "build" / "onnxruntime" / "usr" / "include" / "onnxruntime"]
+HEADERS = [Path("/usr/include/onnxruntime"), ROOT / "build" / "debian13" / "usr" / "include" / "onnxruntime"]
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from pathlib import Path
 import bentoml
 import httpx2 as httpx
 import numpy as np
+import psutil
 import pytest
 
 from tests.serving import KEY, ROOT, serving
@@ -150,3 +151,12 @@ def begun(address: str, body: bytes) -> HTTPConnection:
     going_on = b"HTTP/1.1 100 Continue\r\n\r\n"
     assert connection.sock.recv(len(going_on), socket.MSG_WAITALL) == going_on
     return connection
+
+
+def test_a_worker_that_dies_in_a_container_is_replaced(bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("BENTOML_CONTAINERIZED", "true")  # as BentoML's images do
+    with serving(bundle.path, tmp_path / "serve.log") as (address, process):
+        (worker,) = (child for child in psutil.Process(process.pid).children() if "--worker-id" in child.cmdline())
+        worker.kill()
+        worker.wait(10)
+        assert httpx.get(f"{address}/readyz", timeout=60).status_code == 200

@@ -52,8 +52,13 @@ def test_threads_never_show_in_the_bits(shipped, graph):
 
 
 @pytest.mark.parametrize("graph", ["prior", "decoder", "encoder"])
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_lone_request_has_the_same_bits_as_several(bundle, monkeypatch, graph, threads):
+@pytest.mark.parametrize(
+    ("threads", "engines", "sessions_opened", "at_once"),
+    [(1, 1, [1], 1), (1, 3, [1], 1), (4, 1, [2, 4], 2), (4, 2, [1, 4], 2), (4, 3, [1, 4], 1), (4, 9, [1, 4], 1)],
+)
+def test_a_lone_request_has_the_same_bits_as_several(
+    bundle, monkeypatch, graph, threads, engines, sessions_opened, at_once
+):
     opened: list[int] = []
 
     class Counted(sessions.Graph):
@@ -64,15 +69,20 @@ def test_a_lone_request_has_the_same_bits_as_several(bundle, monkeypatch, graph,
     monkeypatch.setattr(sessions, "Graph", Counted)
     alone, asked = True, []
     choice = sessions.Sessions(
-        "cpu", device_id=0, threads=threads, max_batch=8, is_lone_request=lambda rows: asked.append(rows) or alone
+        "cpu",
+        device_id=0,
+        threads=threads,
+        engines=engines,
+        max_batch=8,
+        is_lone_request=lambda rows: asked.append(rows) or alone,
     )
     run = choice.open(bundle.graph(graph))
     shape, dtype = (bundle.manifest.image.shape, np.uint8) if graph == "encoder" else ((8,), np.float32)
     rows = np.random.default_rng(0).integers(0, 3, (5, *shape)).astype(dtype)
     expected, alone = run(rows), False
     assert np.array_equal(run(rows), expected)
-    assert choice.batches_at_once == len(opened)
-    assert (sorted(opened), asked) == (([1], []) if threads == 1 else ([2, 4], [5, 5]))
+    assert choice.batches_at_once == at_once
+    assert (sorted(opened), asked) == (sessions_opened, [] if threads == 1 else [5, 5])
 
 
 @pytest.mark.gpu

@@ -12,13 +12,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rae_serve import bundle, files, golden, noise, parity, projection
+from rae_serve import bundle, golden, noise, parity, projection
 from rae_serve.arrays import Latents, Pixels
 from rae_serve.bundle import Bundle
 from rae_serve.engine import Engine
-from rae_serve.errors import BundleError, RaeServeError, RunError
+from rae_serve.errors import BundleError, RunError
 from rae_serve.images import encode_npz
-from rae_serve.manifest import LATENT_TOLERANCE, MANIFEST, SCHEMA_VERSION, Latent, Parity, Precision, Tolerance
+from rae_serve.manifest import LATENT_TOLERANCE, SCHEMA_VERSION, Latent, Parity, Precision, Tolerance
 from training.autoencoder import Autoencoder, Exportable
 from training.export import graphs, rewriting
 from training.export.graphs import DecoderGraph, EncoderGraph, PriorGraph
@@ -64,9 +64,7 @@ def export(
         RaeServeError: `out` is in use or cannot be written.
         BundleError: The results of a graph differ from torch's by more than the tolerance of the precision.
     """
-    if not overwrite and (out / MANIFEST).exists():
-        raise RaeServeError(f"{out} holds a bundle; --overwrite replaces it")
-    files.check_new_folder(out, mark=MANIFEST, used="swap")
+    bundle.check_new(out, overwrite=overwrite)
     trained, state = run.load(best=best)
     if not trained.sampler.fitted:
         raise RunError(_unfitted(run, best))

@@ -1,4 +1,4 @@
-"""Rewrite ONNX graphs: hold their weights in float16, or join two graphs in one."""
+"""Rewrite ONNX graphs: hold their weights in float16, or join two graphs in one; and read their weights."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
@@ -14,6 +15,7 @@ from rae_serve.manifest import Precision
 # The operators whose inputs are weights of layers. Other constants, such as the bounds by which a mixture selects its
 # components, may stand for choices, which rounding would change.
 _LAYERS: Final = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
+_FLOAT16: Final = "_float16"  # added to the name of a tensor whose weights are held in float16
 _MIN_WEIGHTS: Final = 256  # of a tensor; below, the node that casts it takes as much room as is saved
 
 
@@ -29,7 +31,7 @@ def with_float16_weights(graph: bytes) -> bytes:
         weights = numpy_helper.to_array(tensor)
         if np.abs(weights).max() > np.finfo(np.float16).max:
             continue
-        name, stored = tensor.name, f"{tensor.name}_float16"
+        name, stored = tensor.name, f"{tensor.name}{_FLOAT16}"
         tensor.CopyFrom(numpy_helper.from_array(weights.astype(np.float16), stored))
         casts.append(helper.make_node("Cast", [stored], [name], f"{name}_cast", to=TensorProto.FLOAT))
     nodes = [*casts, *model.graph.node]
@@ -45,6 +47,16 @@ def weights_of_layers(model: onnx.ModelProto) -> Iterator[tuple[TensorProto, str
     for tensor in model.graph.initializer:
         if tensor.name in takers and tensor.data_type == TensorProto.FLOAT and np.prod(tensor.dims) >= _MIN_WEIGHTS:
             yield tensor, takers[tensor.name]
+
+
+def weights(graph: bytes) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the constants of an ONNX file that are floating-point numbers, by name, all of them in float32."""
+    tensors = onnx.load_from_string(graph).graph.initializer
+    return {
+        tensor.name.removesuffix(_FLOAT16): numpy_helper.to_array(tensor).astype(np.float32)
+        for tensor in tensors
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16)
+    }
 
 
 def precision(graph: bytes) -> Precision:

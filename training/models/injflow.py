@@ -58,6 +58,7 @@ class InjFlow(Autoencoder):
         self.decoder = conv_decoder(image_shape, latent_dim, filters, hidden, stages=stages, normalised=False)
         self.prior = StandardNormal(latent_dim)
         self.reconstruction_weight = reconstruction_weight
+        self.compiles = False
         self.lr = lr
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -74,6 +74,7 @@ class RAE(Autoencoder):
         self.weight_penalty = weight_penalty
         self.gradient_penalty = gradient_penalty
         self.gradient_share = gradient_share
+        self.compiles = not gradient_penalty
         self.lr = lr
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:

@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 
 from rae_serve import bundle as bundles
 from rae_serve.bundle import Bundle
+from rae_serve.engine import Engine
 from rae_serve.errors import NotFound
 from rae_serve.server import logs, metrics
 from rae_serve.server.app import create_app
@@ -51,6 +52,15 @@ def with_false_golden(bundle: Bundle, path: Path) -> None:
     contents["golden.npz"] = buffer.getvalue()
     bundles.write(path, bundle.manifest.model_dump(exclude={"files", "digest"}), contents)
     Bundle.load(path)
+
+
+def test_waiting_rows_of_every_queue_are_counted(catalog, monkeypatch):
+    queues = catalog.engines["one"].waiting
+    waiting = {graph: rows for rows, graph in enumerate(sorted(queues), 1)}
+    monkeypatch.setattr(Engine, "waiting", waiting)
+    catalog.update_metrics()
+    samples = next(iter(metrics.WAITING_ROWS.collect())).samples
+    assert {sample.labels["graph"]: sample.value for sample in samples} == waiting
 
 
 def test_bundles_come_and_go(catalog, folder):

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import io
 import json
 import socket
+from asyncio.selector_events import BaseSelectorEventLoop
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx2 as httpx
 import numpy as np
 import pytest
+import uvicorn.config
 
-from rae_serve.server.connections import MAX_HEAD_BYTES
+from rae_serve.server import connections
+from rae_serve.server.connections import MAX_HEAD_BYTES, Connection
 from tests.serving import serving
 from tests.waiting import wait_until
 
@@ -186,3 +191,40 @@ def test_head_is_get_without_its_body(server, path):
     assert [(k, v) for k, v in head.headers.items() if k not in varying] == [
         (k, v) for k, v in get.headers.items() if k not in varying
     ]
+
+
+def test_connections_that_wait_are_accepted_one_by_one(monkeypatch):
+    """So that the other workers get some of them."""
+    # What `install` changes is restored after the test.
+    monkeypatch.setattr(BaseSelectorEventLoop, "_accept_connection", BaseSelectorEventLoop._accept_connection)
+    for name in ("front", "limit_s"):
+        monkeypatch.setattr(Connection, name, None, raising=False)
+    monkeypatch.setattr(uvicorn.config, "HTTP_PROTOCOLS", dict(uvicorn.config.HTTP_PROTOCOLS))
+    connections.install(1.0, lambda app: app)
+    accepted: list[asyncio.BaseTransport] = []
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            accepted.append(transport)
+
+    loop = asyncio.SelectorEventLoop()
+
+    def turn() -> None:
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+
+    with ExitStack() as stack:
+        stack.callback(loop.close)
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        for _ in range(9):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        server = loop.run_until_complete(loop.create_server(Accepted, sock=listener))
+        stack.callback(server.close)
+        counts = [len(accepted)]
+        while counts[-1] < 9:
+            turn()
+            counts.append(len(accepted))
+        for transport in accepted:
+            transport.abort()
+        turn()
+        assert max(np.diff([0, *counts])) <= 2  # two with Python 3.12 and later

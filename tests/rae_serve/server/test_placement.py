@@ -21,8 +21,8 @@ def on_machine(monkeypatch, cores: int, gpus: list[int]) -> None:
     ("cores", "gpus", "workers"),
     [
         (1, [], 1),
-        (2, [], 1),
-        (16, [], 4),
+        (2, [], 2),
+        (16, [], 8),  # more than 8 on a CPU: never
         (1, [80], 1),
         (16, [80], 8),
         (64, [80], 8),  # more than 8 on a GPU: never
@@ -35,15 +35,15 @@ def on_machine(monkeypatch, cores: int, gpus: list[int]) -> None:
 def test_auto_starts_as_many_workers_as_cores_and_memory_allow(monkeypatch, cores, gpus, workers):
     on_machine(monkeypatch, cores, gpus)
     assert worker_count(Settings()) == workers
-    assert worker_count(Settings(device="cpu")) == max(1, cores // 4)
+    assert worker_count(Settings(device="cpu")) == min(8, cores)
     assert worker_count(Settings(workers=3)) == 3
 
 
 def test_workers_share_the_machine_and_the_limits(monkeypatch):
     on_machine(monkeypatch, 16, [80, 80])
     places = [place(Settings(workers=3, max_waiting=100), worker) for worker in range(3)]
-    assert places == [Place(0, 5, 33), Place(1, 5, 33), Place(0, 5, 33)]
-    assert place(Settings(workers=3, threads=7, max_waiting=2), 0) == Place(0, 7, 1)
+    assert places == [Place(0, 16, 3, 33), Place(1, 16, 3, 33), Place(0, 16, 3, 33)]
+    assert place(Settings(workers=3, threads=7, max_waiting=2), 0) == Place(0, 7, 1, 1)
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 8), ("250000 100000", 2), ("10000 100000", 1), ("", 8)])

@@ -16,8 +16,8 @@ from PIL import Image
 from rae_serve import data_sets, labels
 from rae_serve.errors import InvalidInput
 from training import recipe as recipes
+from training.data import batches, decoding, sources
 from training.data import dataset as data
-from training.data import decoding, sources
 from training.data import labels as training_labels
 from training.data.batches import Batches, to_pixels, to_tensor
 
@@ -405,6 +405,21 @@ def test_flipped_batches_mirror_half_of_the_images_and_nothing_else():
     again = Batches(rows, index, 64, 3, CPU, flip=True)
     again.drawn = 19
     assert torch.equal(next(again), y)
+
+
+@pytest.mark.parametrize("kind", ["pixels", "latents"])
+def test_batches_of_rows_on_the_device_are_the_same(monkeypatch, kind):
+    rows = np.random.default_rng(0).integers(0, 256, (5000, 2, 3, 1), dtype=np.uint8)
+    if kind == "latents":
+        rows = rows.reshape(5000, 6).astype(np.float32)
+    rows.flags.writeable = False  # as those that are mapped from a file
+    index, flip = np.arange(0, 5000, 3), kind == "pixels"
+    usual = Batches(rows, index, 64, 3, CPU, flip=flip)
+    monkeypatch.setattr(batches, "_fits", lambda rows, device: True)
+    on_device = Batches(rows, index, 64, 3, CPU, flip=flip)
+    for _ in range(60):  # more than two epochs
+        assert torch.equal(next(on_device), next(usual))
+    assert torch.equal(next(on_device.whole()), next(usual))
 
 
 def test_pixels_to_tensors_and_back():

@@ -397,7 +397,7 @@ def test_a_mask_that_closes_on_what_is_needed_is_told_and_the_checkpoint_from_be
     monkeypatch.setattr(MaskAAE, "_mask_terms", lambda self, x, progress: {"closing": self.mask.sum()})
     keys = ["steps=600", "sample_every=200", "layers=1", "critic_hidden=8", "critic_steps=1", "latent_dim=8"]
     keys += ["autoencoder_lr=3e-3", "warmup=0.67", "mask_lr=1.0"]
-    commands.train("maskaae-digits", keys, None, tmp_path / "run", "cpu", False)
+    commands.train("maskaae-digits", keys, None, tmp_path / "run", "cpu", resume=False)
     assert "error on held-out images rose" in capsys.readouterr().out
     run = Run.open(tmp_path / "run")
     (best, state), (last, _) = run.load(best=True), run.load()

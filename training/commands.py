@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from rae_serve.errors import InvalidInput, RunError
 from rae_serve.files import printable
-from training import checkpoint, progress
+from training import progress
 from training import recipe as recipes
 from training.autoencoder import Autoencoder, Exportable
 from training.data.batches import to_tensor
@@ -207,7 +207,7 @@ def _require_same_start(run: Run, given: Start | None) -> None:
 
     A run without a checkpoint begins anew, so that the weights must be given again.
     """
-    if given == run.start or (given is None and checkpoint.paths(run.path / checkpoint.CHECKPOINTS)):
+    if given == run.start or (given is None and run.has_checkpoint()):
         return
     was = f"from {run.start.name}" if run.start else "from random weights"
     raise InvalidInput("--from", f"{run.path} was started {was}, and cannot go on from others")

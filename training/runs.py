@@ -174,6 +174,10 @@ class Run(BaseModel):
         """Return the mean latent [m] of the run's reference images, which `Autoencoder.for_export` takes."""
         return torch.from_numpy(Inference(model, torch.device("cpu")).encode(self.reference()).mean(axis=0))
 
+    def has_checkpoint(self) -> bool:
+        """Return whether the run has a checkpoint to go on from."""
+        return bool(checkpoint.paths(self.path / checkpoint.CHECKPOINTS))
+
     def load(self, *, best: bool = False) -> tuple[Autoencoder, Checkpoint]:
         """Return the model, in evaluation mode and on the CPU, and its checkpoint.
 
@@ -200,7 +204,7 @@ class Run(BaseModel):
             "steps": state.step,
             "seed": self.recipe.seed,
             "checkpoint_digest": state.digest,
-            "started_from": self.start.digest if self.start else None,
+            **({"started_from": self.start.digest} if self.start else {}),
         }
 
 

@@ -299,7 +299,7 @@ def test_help_lists_the_commands_from_training_to_use(command):
     listed = re.findall(r"^│ (\w+)", out.split("Commands")[1], re.MULTILINE)
     in_order = (
         "quickstart train fit recipes export evaluate compare study serve inspect verify upgrade sample "
-        "attributes generate prepare encode decode reconstruct interpolate edit"
+        "attributes generate prepare encode decode reconstruct interpolate edit push pull"
     )
     assert listed == in_order.split()
     for name in listed:

@@ -45,7 +45,9 @@ def folder(bundle, tmp_path_factory):
     names = [str(k) for k in range(10)]
     projection.annotate(engine, codes, names, labelled.target[:, None] == np.arange(10))
     engine.close()
-    shutil.copytree(ROOT / "exported" / "flexae-mnist-small", folder / "strokes")
+    strokes = Bundle.load(shutil.copytree(ROOT / "exported" / "flexae-mnist-small", folder / "strokes"))
+    latent = strokes.manifest.latent.model_copy(update={"principal": None, "prior_quantiles": None})
+    annotate(strokes, dropped=[str(strokes.manifest.map)], map=None, latent=latent)
     return folder
 
 

@@ -21,24 +21,20 @@ def accelerate(model: Autoencoder, recipe: Recipe, device: torch.device) -> None
     """Make encoder and decoder compute in bfloat16 while they train, or be compiled, as the recipe's keys say.
 
     Raises:
-        InvalidInput: The model or the machine cannot be compiled for.
+        InvalidInput: The model cannot be compiled, or the machine has no compiler.
     """
     if recipe.compile and not model.compiles:
-        problem = (
-            f"must be false: a loss of {recipe.model} has derivatives of derivatives, which torch cannot compile"
-        )
+        reason = "which torch does not compile reliably"
+        problem = f"must be false: a loss of {recipe.model} has derivatives of derivatives, {reason}"
         raise InvalidInput("compile", problem)
-    if recipe.compile and device.type == "cpu" and not shutil.which(os.environ.get("CXX") or _found_compiler()):
+    compilers = [os.environ["CXX"]] if "CXX" in os.environ else _COMPILERS
+    if recipe.compile and device.type == "cpu" and not any(map(shutil.which, compilers)):
         raise InvalidInput("compile", "needs a C++ compiler, such as g++, for the CPU, and there is none")
     for network in (model.encoder, model.decoder):
         if recipe.precision == "bfloat16":
             _compute_in_bfloat16(network)
         if recipe.compile:
             network.compile(backend=_BACKEND)
-
-
-def _found_compiler() -> str:
-    return next(filter(shutil.which, _COMPILERS), _COMPILERS[0])
 
 
 def _compute_in_bfloat16(network: nn.Module) -> None:

@@ -52,8 +52,8 @@ class Autoencoder(nn.Module):
         prior: The model's own prior; None if the system has none.
         posthoc: A prior that is fitted to the finished auto-encoder, in place of its own; None for none.
         perceptual: Returns a perceptual distance, with its weight, of reconstructions and images; None for none.
-        compiles: Whether torch.compile can compile encoder and decoder: not if a loss has derivatives of their
-            derivatives.
+        compiles: Whether torch.compile may compile encoder and decoder: not if a loss has derivatives of their
+            derivatives, for which it raises errors in some orders of the work and not in others.
     """
 
     # The training has diverged if a term of a loss is not below this.

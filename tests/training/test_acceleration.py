@@ -67,9 +67,6 @@ def test_compiled_networks_have_the_same_losses(monkeypatch, variant):
     if variant not in COMPILED:
         with pytest.raises(InvalidInput, match="derivatives of derivatives"):
             accelerated(model, "compile=true")
-        model.compiles = True
-        with pytest.raises(Exception, match=r"create_graph|forward"):  # it is true
-            first_terms(accelerated(model, "compile=true"))
         return
     fast = accelerated(model, "compile=true")
     exact, terms = first_terms(model), first_terms(fast)

@@ -59,7 +59,7 @@ def mapped(folder) -> Bundle:
 
 @pytest.fixture(scope="module")
 def server(folder, tmp_path_factory):
-    """The address of a service of the two bundles, which sees at once what changes in their folder."""
+    """The address of a service of the bundles, which sees at once what changes in their folder."""
     log = tmp_path_factory.mktemp("log") / "serve.log"
     with serving(folder, log, reload_seconds=0.1) as (address, _):
         yield address

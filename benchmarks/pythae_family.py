@@ -72,7 +72,7 @@ SYSTEMS = {
     "RAE_GP": System(models.RAE_GP_Config, {"embedding_weight": 1e-2, "reg_weight": 1e-4}, False, sampler=mixture),
     "WAE_MMD": System(models.WAE_MMD_Config, {"reg_weight": 1.0, "kernel_bandwidth": 2.0}, variational=False),
     "VAE": System(models.VAEConfig, {}),
-    "BetaVAE": System(models.BetaVAEConfig, {"beta": 2.0}),
+    "BetaVAE": System(models.BetaVAEConfig, {"beta": 4.0}),
     "INFOVAE_MMD": System(models.INFOVAE_MMD_Config, {"alpha": -2.0, "lbd": 1000.0}),
     "FactorVAE": System(models.FactorVAEConfig, {"gamma": 10.0}, trainer="Adversarial"),
     "Adversarial_AE": System(models.Adversarial_AE_Config, {}, trainer="Adversarial"),

@@ -21,21 +21,18 @@ class Deflate(NamedTuple):
     compress: Callable[[Any], bytes]  # a C-contiguous buffer to a zlib stream
 
 
-# isal's level 3 is slower and makes no smaller files; zlib's level 1 makes larger ones, and its level 3 is slower.
-_LEVEL: Final = 2
-ZLIB: Final = Deflate(f"zlib {zlib.ZLIB_RUNTIME_VERSION}", lambda data: zlib.compress(data, _LEVEL))
-deflate = ZLIB
+# zlib's level 1 makes larger files, and its level 3 is slower.
+ZLIB: Final = Deflate(f"zlib {zlib.ZLIB_RUNTIME_VERSION}", lambda data: zlib.compress(data, 2))
+compressor = ZLIB
 try:
-    import isal
-    from isal import isal_zlib
+    import deflate
 except ImportError:
     pass
 else:
-    deflate = Deflate(
-        f"isal {isal.__version__}, ISA-L {isal.ISAL_VERSION}", lambda data: isal_zlib.compress(data, _LEVEL)
-    )
+    # libdeflate. ISA-L is a little faster, but one image does not always make the same bytes there.
+    compressor = Deflate(f"deflate {deflate.__version__}", lambda data: bytes(deflate.zlib_compress(data, 1)))
 
-_WRITER: Final = 1  # the revision of this module: add one when a file's bytes change
+_WRITER: Final = 2  # the revision of this module: add one when a file's bytes change
 _MAX_SIZE: Final = 2**31 - 1  # the largest side of a picture, and the largest chunk in bytes
 _COLOUR_TYPES: Final = {1: 0, 2: 4, 3: 2, 4: 6}  # by channels: grey and RGB, and each with alpha
 _NONE, _AVERAGE = 0, 3  # filter types: the bytes as they are, and less the mean of the left and the upper neighbour
@@ -67,7 +64,7 @@ def encode(image: Pixels) -> bytes:
         above[1:] = rows[:-1]
         filtered[:, 0] = _AVERAGE
         np.subtract(rows, (left & above) + ((left ^ above) >> 1), out=filtered[:, 1:])
-    data = deflate.compress(filtered)
+    data = compressor.compress(filtered)
     if len(data) > _MAX_SIZE:
         raise InvalidInput("image", f"{width} × {height} pixels are too many for one PNG file; write several")
     header = struct.pack(">IIBBBBB", width, height, 8, _COLOUR_TYPES[channels], 0, 0, 0)
@@ -86,10 +83,10 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def revision() -> str:
     """Return a short hash of everything that the bytes of a file depend on, except the image.
 
-    The hash includes a sample file, because one version of ISA-L may make other bytes on another processor.
+    The hash includes a sample file, because two builds of one version may differ.
     """
     sample = (np.multiply.outer(np.arange(64), np.arange(64)) % 251).astype(np.uint8)
-    facts = f"{_WRITER} {deflate.name} ".encode() + encode(sample)
+    facts = f"{_WRITER} {compressor.name} ".encode() + encode(sample)
     return hashlib.sha256(facts).hexdigest()[:8]
 
 

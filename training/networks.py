@@ -8,14 +8,20 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from rae_serve.errors import InvalidInput
 
 ImageShape = tuple[int, int, int]  # channels, height, width
 Module = TypeVar("Module", bound=nn.Module)
+
+# Decay 0.99 and epsilon 1e-3 are the defaults of TensorFlow, which the authors use; momentum is 1 − decay.
+NORM_MOMENTUM: Final = 0.01
+_NORM_EPSILON: Final = 1e-3
 
 
 class Sigmoid(nn.Sigmoid):
@@ -23,6 +29,38 @@ class Sigmoid(nn.Sigmoid):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float())
+
+
+class _AveragingNorm(nn.modules.batchnorm._BatchNorm):
+    """A batch norm whose running statistics are the mean of all batches so far, until there are 1 / momentum of them.
+
+    Torch's start at a mean of 0 and a variance of 1. With a momentum of 0.01 some 300 steps pass before these do not
+    count any more, and until then the images are wrong.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not (self.training and self.track_running_stats):
+            return super().forward(x)
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        y = functional.batch_norm(
+            x, mean, variance, self.weight, self.bias, training=True, momentum=1.0, eps=self.eps
+        )
+        self.num_batches_tracked += 1
+        share = self.num_batches_tracked.reciprocal().clamp(min=self.momentum)  # stays on the device
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance, share)
+        return y
+
+
+class BatchNorm1d(_AveragingNorm, nn.BatchNorm1d):
+    """Batch norm of [B, C] with averaged statistics."""
+
+
+class BatchNorm2d(_AveragingNorm, nn.BatchNorm2d):
+    """Batch norm of [B, C, H, W] with averaged statistics."""
 
 
 def conv_encoder(
@@ -45,13 +83,13 @@ def conv_encoder(
     for width in (filters * 2**stage for stage in range(1, stages)):
         layers += [
             nn.Conv2d(width // 2, width, 4, stride=2, padding=1),
-            *_activation(nn.BatchNorm2d, width, normalised),
+            *_activation(BatchNorm2d, width, normalised),
         ]
     return nn.Sequential(
         *layers,
         nn.Flatten(),
         nn.Linear(math.prod(small), hidden),
-        *_activation(nn.BatchNorm1d, hidden, normalised),
+        *_activation(BatchNorm1d, hidden, normalised),
         nn.Linear(hidden, latent_dim),
     )
 
@@ -77,13 +115,13 @@ def conv_decoder(
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
         layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1))
-        layers += _activation(nn.BatchNorm2d, outputs, normalised)
+        layers += _activation(BatchNorm2d, outputs, normalised)
     return glorot(
         nn.Sequential(
             nn.Linear(latent_dim, hidden),
-            *_activation(nn.BatchNorm1d, hidden, normalised),
+            *_activation(BatchNorm1d, hidden, normalised),
             nn.Linear(hidden, math.prod(small)),
-            *_activation(nn.BatchNorm1d, math.prod(small), normalised),
+            *_activation(BatchNorm1d, math.prod(small), normalised),
             nn.Unflatten(1, small),
             *layers,
             nn.Conv2d(filters, channels, 3, padding=1),
@@ -160,11 +198,8 @@ def glorot(module: Module) -> Module:
     return module
 
 
-def _activation(
-    batch_norm: type[nn.BatchNorm1d | nn.BatchNorm2d], features: int, normalised: bool
-) -> list[nn.Module]:
-    # Decay 0.99 and epsilon 1e-3 are the defaults of TensorFlow, which the authors use; momentum is 1 − decay.
-    return [batch_norm(features, momentum=0.01, eps=1e-3), nn.ReLU()] if normalised else [nn.ReLU()]
+def _activation(batch_norm: type[BatchNorm1d | BatchNorm2d], features: int, normalised: bool) -> list[nn.Module]:
+    return [batch_norm(features, momentum=NORM_MOMENTUM, eps=_NORM_EPSILON), nn.ReLU()] if normalised else [nn.ReLU()]
 
 
 def _smallest(shape: ImageShape, filters: int, stages: int) -> tuple[int, int, int]:

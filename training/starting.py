@@ -14,6 +14,7 @@ from rae_serve.files import printable
 from rae_serve.manifest import MANIFEST
 from training.autoencoder import Autoencoder
 from training.export import rewriting
+from training.networks import NORM_MOMENTUM
 from training.runs import RECORD, Run, Start
 
 _NETWORKS: Final = ("encoder", "decoder")
@@ -100,6 +101,9 @@ def _undo_norms(model: Autoencoder, images: Tensor) -> None:
                 **norm.state_dict(),
                 "running_mean": mean,
                 "running_var": variance,
+                "num_batches_tracked": torch.tensor(
+                    round(1.0 / NORM_MOMENTUM)
+                ),  # so many as not to be forgotten soon
                 "weight": (variance + norm.eps).sqrt(),
                 "bias": mean,
             }

@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from rae_serve.errors import InvalidInput
-from training.networks import conv_critic, conv_decoder, conv_encoder, mlp, mlp_decoder, mlp_encoder
+from training.networks import (
+    NORM_MOMENTUM,
+    BatchNorm1d,
+    BatchNorm2d,
+    conv_critic,
+    conv_decoder,
+    conv_encoder,
+    mlp,
+    mlp_decoder,
+    mlp_encoder,
+)
 
 SHAPE = (3, 8, 12)
 
@@ -63,8 +73,28 @@ def test_an_encoders_tensors_have_the_names_that_checkpoints_have() -> None:
 def test_an_encoder_without_batch_norm_has_the_same_other_layers_and_weights() -> None:
     normalised = seeded(conv_encoder, SHAPE, 5, 4, 16)
     bare = seeded(conv_encoder, SHAPE, 5, 4, 16, normalised=False)
-    assert kinds(bare) == [kind for kind in kinds(normalised) if kind not in (nn.BatchNorm1d, nn.BatchNorm2d)]
+    assert kinds(bare) == [
+        kind for kind in kinds(normalised) if not issubclass(kind, nn.modules.batchnorm._BatchNorm)
+    ]
     assert equal(weights(bare), weights(normalised))
+
+
+@pytest.mark.parametrize("shape", [(32, 6), (32, 6, 5, 4)])
+def test_the_statistics_of_a_batch_norm_are_means_of_few_batches_and_then_decay_by_a_hundredth(shape) -> None:
+    ours, torchs = (BatchNorm1d, nn.BatchNorm1d) if len(shape) == 2 else (BatchNorm2d, nn.BatchNorm2d)
+    norm, reference = ours(6, momentum=NORM_MOMENTUM), torchs(6)
+    batches = 3.0 + 2.0 * torch.randn(130, *shape)
+    assert all(torch.allclose(norm(batch), reference(batch), atol=1e-6) for batch in batches[:100])
+    variances, means = torch.var_mean(batches.transpose(1, 2).flatten(2), dim=2)  # of each batch and feature
+    assert torch.allclose(norm.running_mean, means[:100].mean(0), atol=1e-5)
+    assert torch.allclose(norm.running_var, variances[:100].mean(0), atol=1e-4)
+    before = norm.running_mean.clone()
+    norm(batches[100])
+    assert torch.allclose(norm.running_mean, 0.99 * before + 0.01 * means[100], atol=1e-3)
+    norm.track_running_stats = False
+    state = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm(batches[101])
+    assert all(torch.equal(value, state[name]) for name, value in norm.state_dict().items())
 
 
 def test_an_activation_follows_every_hidden_layer_of_an_mlp() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 from rae_serve.errors import InvalidInput
 
 ImageShape = tuple[int, int, int]  # channels, height, width
+Stages = int | Literal["auto"]
 Module = TypeVar("Module", bound=nn.Module)
 
 # Decay 0.99 and epsilon 1e-3 are the defaults of TensorFlow, which the authors use; momentum is 1 − decay.
@@ -64,7 +65,7 @@ class BatchNorm2d(_AveragingNorm, nn.BatchNorm2d):
 
 
 def conv_encoder(
-    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, stages: int = 2, normalised: bool = True
+    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, stages: Stages = 2, normalised: bool = True
 ) -> nn.Sequential:
     """Build FlexAE's encoder, [B, C, H, W] → [B, m]: two convolutions, then two fully connected layers.
 
@@ -75,9 +76,10 @@ def conv_encoder(
         latent_dim: m, the width of the output.
         filters: The channels of the first convolution; each further one has twice as many as the one before.
         hidden: The width of the hidden fully connected layer.
-        stages: The number of convolutions, each of which halves height and width.
+        stages: The number of convolutions, each of which halves height and width; "auto" as for `count_stages`.
         normalised: Whether batch norm follows every layer but the first and the last.
     """
+    stages = count_stages(shape, stages)
     (channels, _, _), small = shape, _smallest(shape, filters, stages)
     layers: list[nn.Module] = [nn.Conv2d(channels, filters, 4, stride=2, padding=1), nn.ReLU()]
     for width in (filters * 2**stage for stage in range(1, stages)):
@@ -95,7 +97,7 @@ def conv_encoder(
 
 
 def conv_decoder(
-    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, stages: int = 2, normalised: bool = True
+    shape: ImageShape, latent_dim: int, filters: int, hidden: int, *, stages: Stages = 2, normalised: bool = True
 ) -> nn.Sequential:
     """Build FlexAE's decoder, [B, m] → [B, C, H, W] in (0, 1).
 
@@ -107,9 +109,11 @@ def conv_decoder(
         latent_dim: m, the width of the input.
         filters: The channels before the last convolution; each transposed convolution but the first halves them.
         hidden: The width of the first fully connected layer.
-        stages: The number of transposed convolutions, each of which doubles height and width.
+        stages: The number of transposed convolutions, each of which doubles height and width; "auto" as for
+            `count_stages`.
         normalised: Whether batch norm follows every layer but the last.
     """
+    stages = count_stages(shape, stages)
     (channels, _, _), small = shape, _smallest(shape, filters, stages)
     widths = [small[0], *(filters * 2**stage for stage in reversed(range(stages)))]
     layers: list[nn.Module] = []
@@ -200,6 +204,21 @@ def glorot(module: Module) -> Module:
 
 def _activation(batch_norm: type[BatchNorm1d | BatchNorm2d], features: int, normalised: bool) -> list[nn.Module]:
     return [batch_norm(features, momentum=NORM_MOMENTUM, eps=_NORM_EPSILON), nn.ReLU()] if normalised else [nn.ReLU()]
+
+
+def count_stages(shape: ImageShape, stages: Stages) -> int:
+    """Return how many times convolutions halve the sides of an image.
+
+    Args:
+        shape: Channels, height and width of the image.
+        stages: The number, or "auto" for as many as leave at least 7 pixels a side, and at least one.
+    """
+    if stages != "auto":
+        return stages
+    count = 1
+    while all(side % 2 ** (count + 1) == 0 and side >= 7 * 2 ** (count + 1) for side in shape[1:]):
+        count += 1
+    return count
 
 
 def _smallest(shape: ImageShape, filters: int, stages: int) -> tuple[int, int, int]:

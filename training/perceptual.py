@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import interpolate
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from rae_serve.errors import InvalidInput
 from training.evaluation.features.cifar10_network import SIDE, Cifar10Network
@@ -24,6 +25,7 @@ _LAYERS: Final[dict[NetworkName, tuple[int, ...]]] = {
 # The mean and the standard deviation of ImageNet's channels, by which torchvision's networks want images normalised.
 _IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 _IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+_LEAST_LENGTH: Final = 1e-10  # of features, where one divides by it
 _LEAST_SIDE: Final[dict[NetworkName, int]] = {"cifar10": SIDE, "vgg16": 32, "alexnet": 64}
 
 
@@ -46,7 +48,8 @@ class PerceptualDistance:
     def __init__(self, network: NetworkName, weights: Path | None = None) -> None:
         features = _load(network, weights).eval().requires_grad_(False)
         layers = _LAYERS[network]
-        self._parts = [features[start + 1 : end + 1] for start, end in zip((-1, *layers), layers, strict=False)]
+        parts = [features[start + 1 : end + 1] for start, end in zip((-1, *layers), layers, strict=False)]
+        self._parts = [_without_norms(part).to(memory_format=torch.channels_last) for part in parts]
         self._least_side = _LEAST_SIDE[network]
         self._imagenet = network != "cifar10"
 
@@ -58,16 +61,13 @@ class PerceptualDistance:
             x: The images to compare with, of the same shape; they get no gradient.
         """
         with torch.no_grad():
-            targets = self._features(x)
-        differences = [
-            (found - target).square().sum(dim=1).mean()
-            for found, target in zip(self._features(reconstruction), targets, strict=True)
-        ]
-        return torch.stack(differences).sum()
+            targets = [_directions(features) for features in self._features(x)]
+        distances = [_distance(*pair) for pair in zip(self._features(reconstruction), targets, strict=True)]
+        return torch.stack(distances).sum()
 
     def _features(self, x: Tensor) -> list[Tensor]:
-        """Return the features of each layer, [B, C, H, W], divided by their length over the channels."""
-        x = x.expand(-1, 3, -1, -1)
+        """Return the features of each layer, [B, C, H, W]."""
+        x = x.expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
         if (side := min(x.shape[2:])) < self._least_side:
             x = interpolate(x, scale_factor=self._least_side / side, mode="bilinear", align_corners=False)
         if self._imagenet:
@@ -76,8 +76,40 @@ class PerceptualDistance:
         found = []
         for part in self._parts:
             x = part.to(x.device)(x)
-            found.append(normalize(x, dim=1, eps=1e-10))
+            found.append(x)
         return found
+
+
+def _directions(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return features [B, C, H, W] divided by their length over the channels, and where that is not 0, [B, H, W]."""
+    length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+    return features / length.clamp(min=_LEAST_LENGTH), (length[:, 0] > 0).float()
+
+
+def _distance(features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the squared distance of features, divided by their length, to directions; the mean over all places.
+
+    It is |a|² + |b|² − 2⟨a, b⟩, in which the first two are 1, or 0 where there is no direction: fewer passes over the
+    features than their difference takes.
+    """
+    direction, has_direction = target
+    length = torch.linalg.vector_norm(features, dim=1)
+    product = (features * direction).sum(dim=1, dtype=torch.float32)
+    cosine = product / length.clamp(min=_LEAST_LENGTH)
+    return ((length > 0).float() + has_direction - 2.0 * cosine).mean()
+
+
+def _without_norms(layers: nn.Sequential) -> nn.Sequential:
+    """Return layers in evaluation mode that compute the same, with each batch norm merged into the one before it."""
+    merged: list[nn.Module] = []
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm2d):
+            before = merged.pop()
+            assert isinstance(before, nn.Conv2d)
+            merged.append(fuse_conv_bn_eval(before, layer))
+        else:
+            merged.append(layer)
+    return nn.Sequential(*merged)
 
 
 def _load(network: NetworkName, weights: Path | None) -> nn.Sequential:

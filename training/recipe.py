@@ -78,7 +78,7 @@ class Recipe(BaseModel):
         prior_share: Fraction of `minutes` for the further steps of the prior, if there are any.
         decay: Last fraction of the joint training, over which all learning rates fall linearly to 0.
         precision: float32, or bfloat16 for the layers of encoder and decoder while they train: less exact, and faster
-            on GPUs that have it.
+            on GPUs and CPUs that multiply such numbers in hardware. auto is bfloat16 on these, float32 on others.
         compile: Whether torch.compile compiles encoder and decoder, which takes about a minute, for faster steps.
         minutes: Time budget: training ends when it is spent or the steps are done, whichever is first.
         log_every: Steps between two lines of metrics.
@@ -114,7 +114,7 @@ class Recipe(BaseModel):
     prior_batch_size: Annotated[int, Field(ge=2)] = 256
     prior_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
     decay: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     compile: bool = False
     minutes: PositiveFloat | None = None
     log_every: PositiveInt = 50

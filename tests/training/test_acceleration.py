@@ -59,6 +59,30 @@ def test_layers_compute_in_bfloat16_while_they_train(variant):
         assert torch.equal(fast.eval().decode(fast.encode(x)), model.eval().decode(model.encode(x)))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "auto"])
+@pytest.mark.parametrize("device_has_bfloat16", [False, True])
+def test_the_perceptual_distance_and_the_layers_have_one_precision(monkeypatch, precision, device_has_bfloat16):
+    monkeypatch.setattr(acceleration, "_has_bfloat16", lambda device: device_has_bfloat16)
+    recipe = recipes.load("rae-digits", [f"precision={precision}", "perceptual=60", "filters=4", "hidden=8"])
+    torch.manual_seed(0)
+    model = recipe.build((1, 8, 8)).train()
+    x = torch.rand(4, 1, 8, 8)
+    before = [model.encode(x), model.perceptual(x.flip(3), x)]
+    acceleration.accelerate(model, recipe, CPU)
+    after = [model.encode(x), model.perceptual(x.flip(3), x)]
+    exact = precision == "float32" or (precision == "auto" and not device_has_bfloat16)
+    for one, other in zip(before, after, strict=True):
+        assert other.dtype == torch.float32
+        assert torch.allclose(one, other, rtol=0.05, atol=0.05)
+        assert torch.equal(one, other) == exact
+
+
+def test_a_cpu_has_bfloat16_if_its_capabilities_say_so(monkeypatch):
+    for capabilities, expected in [({"amx_bf16": True}, True), ({"amx_bf16": False}, False), ({}, False)]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        assert acceleration._has_bfloat16(CPU) is expected
+
+
 @pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's compiler looks at it
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_compiled_networks_have_the_same_losses(monkeypatch, variant):

@@ -14,6 +14,7 @@ from training.networks import (
     conv_critic,
     conv_decoder,
     conv_encoder,
+    count_stages,
     mlp,
     mlp_decoder,
     mlp_encoder,
@@ -33,6 +34,10 @@ def weights(network: nn.Module) -> list[torch.Tensor]:
 
 def equal(tensors: list[torch.Tensor], others: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(tensors, others, strict=True))
+
+
+def convolutions(network: nn.Module) -> int:
+    return sum(isinstance(layer, nn.Conv2d) for layer in network.modules())
 
 
 def kinds(network: nn.Module) -> list[type[nn.Module]]:
@@ -95,6 +100,30 @@ def test_the_statistics_of_a_batch_norm_are_means_of_few_batches_and_then_decay_
     state = {name: value.clone() for name, value in norm.state_dict().items()}
     norm(batches[101])
     assert all(torch.equal(value, state[name]) for name, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [
+        (8, 8, 1),
+        (13, 13, 1),
+        (28, 28, 2),
+        (32, 32, 2),
+        (36, 36, 2),
+        (64, 64, 3),
+        (64, 20, 1),
+        (128, 128, 4),
+        (256, 256, 5),
+    ],
+)
+def test_as_many_stages_as_leave_seven_pixels_a_side(height, width, expected) -> None:
+    assert count_stages((1, height, width), "auto") == expected
+    assert count_stages((1, height, width), 3) == 3
+    if height % 2 == 0:
+        x = torch.rand(2, 1, height, width)
+        latents = conv_encoder((1, height, width), 3, 2, 4, stages="auto")(x)
+        assert conv_decoder((1, height, width), 3, 2, 4, stages="auto")(latents).shape == x.shape
+        assert convolutions(conv_encoder((1, height, width), 3, 2, 4, stages="auto")) == expected
 
 
 def test_an_activation_follows_every_hidden_layer_of_an_mlp() -> None:

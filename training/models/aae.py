@@ -32,7 +32,7 @@ class AAE(Autoencoder):
             decoder. The authors' networks for other data are unknown.
         filters: Channels of the first convolution of "conv"; each further one has twice as many as the one before.
         stages: Convolutions of "conv" in the encoder, and as many in the decoder; each halves or doubles the sides.
-            2 is as published.
+            2 is as published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the hidden layers of encoder and decoder.
         layers: Number of the hidden layers of "mlp".
         critic_hidden: Width of the critic's hidden layers.
@@ -59,7 +59,7 @@ class AAE(Autoencoder):
         latent_dim: PositiveInt = PUBLISHED_DIM,
         network: Literal["mlp", "conv"] = "mlp",
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         layers: PositiveInt = 4,
         critic_hidden: PositiveInt = 1024,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -33,7 +33,7 @@ class FlexAE(Autoencoder):
         noise_dim: Dimensions m' of the prior's noise, at least latent_dim; the same as latent_dim unless given.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published.
+            published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the dense layers of encoder and decoder.
         prior_hidden: Width of G's hidden layers.
         prior_layers: Number of G's hidden layers. With too few, G cannot match the latents; with too many, it
@@ -65,7 +65,7 @@ class FlexAE(Autoencoder):
         latent_dim: PositiveInt = 32,
         noise_dim: PositiveInt | None = None,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         prior_hidden: PositiveInt = 1024,
         prior_layers: PositiveInt = 4,

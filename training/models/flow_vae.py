@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveInt
 from torch import Tensor
@@ -39,7 +39,7 @@ class FlowVAE(VAE):
         *,
         latent_dim: PositiveInt = 32,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         flow_layers: Annotated[int, Field(ge=2)] = 4,
         flow_hidden: PositiveInt = 128,

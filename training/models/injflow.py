@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -37,7 +38,7 @@ class InjFlow(Autoencoder):
             collapse. Higher values make reconstructions sharper and generated images worse.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published.
+            published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """
@@ -49,7 +50,7 @@ class InjFlow(Autoencoder):
         latent_dim: PositiveInt = 16,
         reconstruction_weight: PositiveFloat = 100.0,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:

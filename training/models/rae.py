@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -40,7 +40,7 @@ class RAE(Autoencoder):
             (https://arxiv.org/abs/1802.05957), in encoder and decoder: RAE-SN.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published.
+            published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """
@@ -56,7 +56,7 @@ class RAE(Autoencoder):
         gradient_share: Annotated[float, Field(gt=0, le=1)] = 1.0,
         spectral_norm: bool = False,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 5e-4,
     ) -> None:

@@ -44,7 +44,7 @@ class VAE(Autoencoder):
             for none.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published.
+            published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate.
     """
@@ -61,7 +61,7 @@ class VAE(Autoencoder):
         beta: NonNegativeFloat = 1.0,
         warmup: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
 from pydantic import PositiveFloat, PositiveInt
@@ -34,7 +35,7 @@ class WAEGAN(Autoencoder):
             latents closer to the prior and make reconstructions blurrier.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published.
+            published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the dense layers of encoder and decoder.
         critic_hidden: Width of the critic's hidden layers.
         critic_layers: Number of the critic's hidden layers.
@@ -52,7 +53,7 @@ class WAEGAN(Autoencoder):
         reconstruction_weight: PositiveFloat = 0.05,
         adversarial_weight: PositiveFloat = 10.0,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         critic_hidden: PositiveInt = 512,
         critic_layers: PositiveInt = 4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -33,7 +34,7 @@ class WAEMMD(Autoencoder):
             reconstructions blurrier. The authors use 10 for MNIST and 100 for faces.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published.
+            published; auto takes as many as leave 7 pixels a side.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """
@@ -48,7 +49,7 @@ class WAEMMD(Autoencoder):
         reconstruction_weight: PositiveFloat = 0.05,
         mmd_weight: NonNegativeFloat = 10.0,
         filters: PositiveInt = 64,
-        stages: PositiveInt = 2,
+        stages: PositiveInt | Literal["auto"] = 2,
         hidden: PositiveInt = 1024,
         lr: PositiveFloat = 1e-3,
     ) -> None:

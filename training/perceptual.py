@@ -17,7 +17,7 @@ from training.evaluation.features.cifar10_network import SIDE, Cifar10Network
 NetworkName = Literal["cifar10", "vgg16", "alexnet"]
 
 # The ReLUs whose outputs are compared: all four of our own network; those of LPIPS for the others.
-_LAYERS: Final[dict[NetworkName, tuple[int, ...]]] = {
+LAYERS: Final[dict[NetworkName, tuple[int, ...]]] = {
     "cifar10": (2, 5, 9, 13),
     "vgg16": (3, 8, 15, 22, 29),
     "alexnet": (1, 4, 7, 9, 11),
@@ -47,7 +47,7 @@ class PerceptualDistance:
 
     def __init__(self, network: NetworkName, weights: Path | None = None) -> None:
         features = _load(network, weights).eval().requires_grad_(False)
-        layers = _LAYERS[network]
+        layers = LAYERS[network]
         parts = [features[start + 1 : end + 1] for start, end in zip((-1, *layers), layers, strict=False)]
         self._parts = [_without_norms(part).to(memory_format=torch.channels_last) for part in parts]
         self._least_side = _LEAST_SIDE[network]

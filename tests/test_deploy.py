@@ -28,6 +28,8 @@ KUBERNETES = ROOT / "deploy" / "kubernetes"
 SCHEMAS = Path(__file__).parent / "data" / "kubernetes"
 VERSIONS = ("1.30", "1.37")  # the oldest and the newest Kubernetes that the manifests are checked for
 FOLDERS = ("overlays/cpu", "overlays/gpu", "generate", "kserve")
+WORKLOADS = ("Deployment", "Job")
+DISRUPTED = {"type": "DisruptionTarget", "status": "True"}  # of a pod that its node loses
 GUIDE = "docs/kubernetes.md"  # has a kustomization with every component
 
 Document = dict[str, Any]
@@ -64,7 +66,7 @@ def one(documents: list[Document], kind: str) -> Document:
 def pods(documents: list[Document]) -> Iterator[Document]:
     """The pod specifications in some documents."""
     for document in documents:
-        if document["kind"] in ("Deployment", "Job"):
+        if document["kind"] in WORKLOADS:
             yield document["spec"]["template"]["spec"]
         elif document["kind"] == "ServingRuntime":
             yield document["spec"]
@@ -135,6 +137,11 @@ def servers(rendered: dict[str, list[Document]]) -> Iterator[tuple[Document, dic
                 yield pod, environment(pod, documents), documents
 
 
+def seconds(probe: Document) -> int:
+    """How long a probe may fail before Kubernetes restarts the container."""
+    return probe["periodSeconds"] * probe["failureThreshold"]
+
+
 def test_ports_and_probes_agree_with_the_server(rendered, server):
     count = 0
     for pod, given, documents in servers(rendered):
@@ -146,6 +153,8 @@ def test_ports_and_probes_agree_with_the_server(rendered, server):
         for probe in probes:
             assert probe["port"] in (port["name"], port["containerPort"])
             assert httpx.get(server + probe["path"]).status_code == 200
+        assert container["startupProbe"]["httpGet"] == container["livenessProbe"]["httpGet"]
+        assert seconds(container["startupProbe"]) >= 5 * seconds(container["livenessProbe"])  # loading takes its time
         assert given["BENTOML_HOST"] == "0.0.0.0"
         if any(document["kind"] == "Service" for document in documents):
             (service_port,) = one(documents, "Service")["spec"]["ports"]
@@ -177,6 +186,16 @@ def test_no_pod_may_do_more_than_it_must(rendered):
             writable = {mount["mountPath"] for mount in container["volumeMounts"]}
             assert environment(pod, documents)["TMPDIR"] in writable
             assert container["resources"].keys() == {"requests", "limits"}
+            if any("persistentVolumeClaim" in volume for volume in pod["volumes"]):  # which may hold a million files
+                assert security["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
+def test_no_pod_gets_the_token_of_a_service_account(rendered):
+    workloads = [document for document in all_documents(rendered) if document["kind"] in WORKLOADS]
+    specs = [workload["spec"]["template"]["spec"] for workload in workloads]
+    specs.append(one(rendered["kserve"], "InferenceService")["spec"]["predictor"])
+    for spec in specs:
+        assert spec["automountServiceAccountToken"] is False
 
 
 def test_no_service_overwrites_a_setting(rendered):
@@ -194,13 +213,14 @@ def test_names_agree(rendered):
     labels, pod = deployment["spec"]["template"]["metadata"]["labels"], deployment["spec"]["template"]["spec"]
     assert one(documents, "ScaledObject")["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
     assert "replicas" not in deployment["spec"]
-    (spread,) = pod["topologySpreadConstraints"]
+    spreads = pod["topologySpreadConstraints"]
+    assert [spread["topologyKey"] for spread in spreads] == ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
     for selector in (
         one(documents, "Service")["spec"]["selector"],
         one(documents, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
         one(documents, "PodMonitor")["spec"]["selector"]["matchLabels"],
         one(documents, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
-        spread["labelSelector"]["matchLabels"],
+        *(spread["labelSelector"]["matchLabels"] for spread in spreads),
     ):
         assert selector.items() <= labels.items()
     (endpoint,) = one(documents, "PodMonitor")["spec"]["podMetricsEndpoints"]
@@ -225,6 +245,7 @@ def test_the_job_makes_every_shard(rendered):
     arguments = job["template"]["spec"]["containers"][0]["args"]
     assert f"--shard=$(JOB_COMPLETION_INDEX)/{job['completions']}" in arguments
     assert job["completionMode"] == "Indexed"
+    assert job["podFailurePolicy"]["rules"] == [{"action": "Ignore", "onPodConditions": [DISRUPTED]}]
     (bundle,) = (word for word in arguments if word.startswith("src/"))
     assert (ROOT / bundle.removeprefix("src/")).is_dir()
     assert job["template"]["spec"]["containers"][0]["volumeMounts"][0]["mountPath"] == "/images"
@@ -277,6 +298,18 @@ def test_the_expressions_name_reasons_that_the_server_counts(rendered):
         for values in re.findall(r"(?:reason|outcome)=~?\"([^\"]*)\"", expression):
             for value in values.split("|"):
                 assert f'"{value}"' in source, name
+
+
+def test_the_series_of_an_expression_begin_before_their_first_event(rendered, server):
+    """The functions `rate` and `increase` do not see the first event of a series that begins with it."""
+    exposed = httpx.get(f"{server}/metrics").text
+    found = set()
+    for name, expression in expressions(rendered):
+        for series, label, values in re.findall(r"(rae_serve_\w+)\{(reason|outcome)=~?\"([^\"]*)\"", expression):
+            for value in values.split("|"):
+                assert f'{series}{{{label}="{value}"}} ' in exposed, name
+                found.add(value)
+    assert found == {"overloaded", "expired", "refused"}
 
 
 def test_the_namespace_of_the_query_is_that_of_the_server(rendered):

@@ -167,6 +167,14 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         dist.destroy_process_group()
 
 
+def require_one_process(command: str) -> None:
+    """Raise InvalidInput, which names the command, if torchrun has started several processes; one of them tells."""
+    with joined("cpu") as (world, _):
+        if world.size > 1:
+            problem = f"runs in one process, but torchrun has started {world.size}; give the command without torchrun"
+            raise InvalidInput(command, problem)
+
+
 def _number(name: str, default: int | None = None) -> int:
     """Return the number in an environment variable that torchrun sets."""
     text = os.environ.get(name, default)

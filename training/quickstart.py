@@ -10,6 +10,7 @@ from rae_serve.errors import InvalidInput
 from rae_serve.files import printable
 from training import commands
 from training.data.dataset import Dataset
+from training.distributed import require_one_process
 from training.evaluation import commands as evaluation
 from training.evaluation.figures import MIN_IMAGES
 from training.export.bundle import export
@@ -29,8 +30,9 @@ def quickstart(folder: str, minutes: float, name: str | None, device: str) -> No
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InvalidInput: There is no such folder, or it holds too few pictures.
+        InvalidInput: There is no such folder, it holds too few pictures, or torchrun has started several processes.
     """
+    require_one_process("quickstart")
     if not Path(folder).is_dir():
         raise InvalidInput("FOLDER", f"there is no folder {folder}")
     source = os.path.join(os.curdir, folder)  # a folder also if a data set has the same name

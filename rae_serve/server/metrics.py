@@ -38,6 +38,11 @@ RELOADS: Final = Counter(
     "rae_serve_reloads", "Bundles taken (loaded and served), refused, or removed.", ["outcome"], registry=_registry
 )
 DROPPED: Final = Counter("rae_serve_dropped", "Requests dropped, by reason.", ["reason"], registry=_registry)
+# Prometheus sees no increase in a series that begins with its first event, so these series begin with 0.
+for _outcome in ("taken", "refused", "removed"):
+    RELOADS.labels(_outcome)
+for _reason in ("overloaded", "expired", "abandoned", "too_large"):
+    DROPPED.labels(_reason)
 
 
 def observe_batch(graph: str, rows: int) -> None:

@@ -55,10 +55,14 @@ class _ProblemResponse(Response):
         self.problem = problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["path"] == INFERENCE_PROTOCOL or scope["path"].startswith(f"{INFERENCE_PROTOCOL}/"):
+        if _of_inference_protocol(scope):
             self.body = _json(self.problem.model_copy(update={"error": self.problem.detail}))
             self.headers["Content-Length"] = str(len(self.body))
         await super().__call__(scope, receive, send)
+
+
+def _of_inference_protocol(scope: Scope) -> bool:
+    return f"{scope['path']}/".startswith(f"{INFERENCE_PROTOCOL}/")
 
 
 def _json(problem: Problem) -> bytes:
@@ -183,6 +187,9 @@ class ProblemMiddleware:
 def _clear_detail(scope: Scope, detail: str) -> str:
     """Return a detail that says more, if the framework's own says too little."""
     match detail:
+        case "Not Found" if _of_inference_protocol(scope):
+            address = f"GET {INFERENCE_PROTOCOL}"
+            return f"there is nothing at {scope['path']}; {address} lists the extensions that this server has"
         case "Not Found":
             return f"there is nothing at {scope['path']}; /docs lists the addresses"
         case "Method Not Allowed":

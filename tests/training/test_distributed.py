@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ TINY = [
 ]
 PRIOR = ["posthoc=second-stage", "posthoc_hidden=16", "prior_steps=150", "prior_batch_size=32"]
 
+COMMAND = ["-m", "rae_serve.cli"]
 # The command, with a checkpoint after every step, and the process of each rank in a file.
 EAGER = """
 import os, sys
@@ -42,13 +44,13 @@ main()
 """
 
 
-def torchrun(program: list[object], path: Path, recipe: str, keys: list[str], *words: str) -> subprocess.Popen[str]:
-    """Start the training of a run on two processes."""
+def torchrun(program: list[object], folder: Path, *words: object) -> subprocess.Popen[str]:
+    """Start two processes of a program in a folder."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *program]
-    settings = [word for key in keys for word in ("--set", key)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PROCESSES": str(path.parent)}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PROCESSES": str(folder)}
     return subprocess.Popen(
-        [*launcher, "train", recipe, "--device", "cpu", "--out", path, *settings, *words],
+        [*launcher, *words],
+        cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -56,9 +58,15 @@ def torchrun(program: list[object], path: Path, recipe: str, keys: list[str], *w
     )
 
 
+def training(path: Path, recipe: str, keys: list[str], *words: str) -> list[object]:
+    """Return the words of a command that trains a run."""
+    settings = [word for key in keys for word in ("--set", key)]
+    return ["train", recipe, "--device", "cpu", "--out", path, *settings, *words]
+
+
 def train_on_two(path: Path, recipe: str, keys: list[str], *words: str) -> tuple[int, str, list[str]]:
     """Train a run on two processes; return the exit status, stdout, and what rae-serve printed on stderr."""
-    return ended(torchrun(["-m", "rae_serve.cli"], path, recipe, keys, *words))
+    return ended(torchrun(COMMAND, path.parent, *training(path, recipe, keys, *words)))
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, list[str]]:
@@ -104,7 +112,7 @@ def test_a_run_that_loses_processes_ends_with_one_error_and_goes_on(tmp_path):
     step = 0
     for least, rank, words in [(0, None, []), (0, 1, ["--resume"]), (JOINT, 0, ["--resume"])]:
         step = max(step, least) + 20
-        process = torchrun([program], path, "aae-digits", keys, *words)
+        process = torchrun([program], tmp_path, *training(path, "aae-digits", keys, *words))
 
         def reached(process: subprocess.Popen[str] = process, step: int = step) -> bool:
             assert process.poll() is None, process.communicate()
@@ -145,6 +153,27 @@ def test_what_ends_all_processes_is_told_once(tmp_path, key, problem):
     assert status != 0
     assert out == ""
     assert error.startswith(f"rae-serve: {problem}")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["quickstart", "."],
+        ["compare", "ae-digits", "--out", "out"],
+        ["study", "priors-2d", "--quick", "--out", "out"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_commands_that_run_in_one_process_refuse_several_before_they_write(tmp_path, words):
+    process = torchrun(COMMAND, tmp_path, *words)
+    out, err = process.communicate(timeout=100)
+    (error,) = (line for line in err.splitlines() if line.startswith("rae-serve: "))
+    assert error.startswith(f"rae-serve: {words[0]}: runs in one process, but torchrun has started 2")
+    # torchrun's own status is 1, and its report has that of the process that ended first.
+    assert process.returncode != 0
+    assert re.search(r"exitcode *: 2\b", err)
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_process_takes_its_rows_of_a_batch():

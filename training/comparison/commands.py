@@ -21,6 +21,7 @@ from training.comparison import page
 from training.comparison.measure import measure, read, to_bytes
 from training.comparison.page import Entry
 from training.data.dataset import Dataset, digest
+from training.distributed import require_one_process
 from training.evaluation import held_out
 from training.evaluation.features.extractors import Extractor, load_extractor
 from training.evaluation.figures import MIN_IMAGES
@@ -59,9 +60,10 @@ def compare(
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InvalidInput: One of the arguments cannot be used.
+        InvalidInput: One of the arguments cannot be used, or torchrun has started several processes.
         RaeServeError: The folder holds something else than a comparison, or cannot be written.
     """
+    require_one_process("compare")
     if seeds < 1:
         raise InvalidInput("--seeds", f"must be at least 1, not {seeds}")
     chosen = _recipes(names, overrides, source, minutes)

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from rae_serve import files
 from rae_serve.errors import InvalidInput
+from training.distributed import require_one_process
 from training.machine import torch_device
 from training.progress import resumable
 from training.studies.study import RUNS, Study
@@ -35,9 +36,11 @@ def study(name: str, source: str | None, out: Path, quick: bool, device: str) ->
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        InvalidInput: There is no study of this name, or the data set cannot be used.
+        InvalidInput: There is no study of this name, the data set cannot be used, or torchrun has started several
+            processes.
         RaeServeError: The folder holds something else than a study, or cannot be written.
     """
+    require_one_process("study")
     if name not in STUDIES:
         raise InvalidInput("name", f"there is no study {name!r}; there are {', '.join(STUDIES)}")
     files.check_new_folder(out, mark=RUNS, used="fill")

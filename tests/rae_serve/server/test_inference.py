@@ -529,7 +529,7 @@ def triton_client(tmp_path_factory):
     log = tmp_path_factory.mktemp("log") / "serve.log"
     with (
         serving(folder, log, api_keys=KEY) as (address, _),
-        triton.InferenceServerClient(address.removeprefix("http://")) as client,
+        triton.InferenceServerClient(address.removeprefix("http://"), concurrency=4) as client,
     ):
         yield client
 
@@ -558,6 +558,42 @@ def test_tritons_client_uses_every_model(triton_client, engine, bundle_name, par
             result = triton_client.infer(model, tensors, outputs=wanted, request_id="one", headers=key())
             assert result.get_response()["id"] == "one"
             assert np.array_equal(result.as_numpy(output), array)
+
+
+@pytest.mark.parametrize(
+    ("call", "path"),
+    [
+        (lambda client: client.load_model("digits", key()), "/v2/repository/models/digits/load"),
+        (lambda client: client.get_model_repository_index(key()), "/v2/repository/index"),
+        (lambda client: client.get_model_config("digits", headers=key()), "/v2/models/digits/config"),
+        (lambda client: client.get_inference_statistics("digits", headers=key()), "/v2/models/digits/stats"),
+        (lambda client: client.get_log_settings(key()), "/v2/logging"),
+        (lambda client: client.get_system_shared_memory_status(headers=key()), "/v2/systemsharedmemory/status"),
+        (
+            lambda client: client.register_system_shared_memory("one", "/one", 64, headers=key()),
+            "/v2/systemsharedmemory/region/one/register",
+        ),
+    ],
+)
+def test_tritons_client_is_told_where_the_extensions_are_listed(triton_client, call, path):
+    with pytest.raises(InferenceServerException, match="GET /v2 lists the extensions that this server has") as raised:
+        call(triton_client)
+    assert raised.value.status() == "404"
+    assert f"there is nothing at {path}; " in raised.value.message()
+
+
+def test_tritons_client_runs_several_models_at_once(triton_client, engine):
+    given = {model: inputs_of(model) for model in ("digits", "version-1", "digits.encoder")}
+    waiting = []
+    for model in [*given, *given]:
+        tensors = []
+        for name, array in given[model].items():
+            tensors.append(triton.InferInput(name, array.shape, DATATYPES[array.dtype]))
+            tensors[-1].set_data_from_numpy(array)
+        waiting.append((model, triton_client.async_infer(model, tensors, headers=key())))
+    for model, answer in waiting:
+        output, array = expected(engine, model, given[model])
+        assert np.array_equal(answer.get_result(timeout=30).as_numpy(output), array)
 
 
 def test_tritons_client_shows_what_is_wrong(triton_client):

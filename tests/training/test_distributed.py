@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.waiting import wait_until
-from training import checkpoint, commands
+from training import checkpoint, commands, distributed
 from training.data.batches import Batches
 from training.distributed import World
 
@@ -32,6 +33,7 @@ TINY = [
 PRIOR = ["posthoc=second-stage", "posthoc_hidden=16", "prior_steps=150", "prior_batch_size=32"]
 
 COMMAND = ["-m", "rae_serve.cli"]
+CPU = torch.device("cpu")
 # The command, with a checkpoint after every step, and the process of each rank in a file.
 EAGER = """
 import os, sys
@@ -155,24 +157,24 @@ def test_what_ends_all_processes_is_told_once(tmp_path, key, problem):
     assert error.startswith(f"rae-serve: {problem}")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["quickstart", "."],
-        ["compare", "ae-digits", "--out", "out"],
-        ["study", "priors-2d", "--quick", "--out", "out"],
-    ],
-    ids=lambda words: words[0],
-)
-def test_commands_that_run_in_one_process_refuse_several_before_they_write(tmp_path, words):
-    process = torchrun(COMMAND, tmp_path, *words)
+def test_a_command_that_runs_in_one_process_refuses_several_before_it_writes(tmp_path):
+    process = torchrun(COMMAND, tmp_path, "quickstart", ".")
     out, err = process.communicate(timeout=100)
     (error,) = (line for line in err.splitlines() if line.startswith("rae-serve: "))
-    assert error.startswith(f"rae-serve: {words[0]}: runs in one process, but torchrun has started 2")
+    assert error.startswith("rae-serve: quickstart: runs in one process, but torchrun has started 2")
     # torchrun's own status is 1, and its report has that of the process that ended first.
     assert process.returncode != 0
     assert re.search(r"exitcode *: 2\b", err)
     assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words", [["compare", "ae-digits"], ["study", "priors-2d", "--quick"]], ids=lambda words: words[0]
+)
+def test_other_commands_that_run_in_one_process(monkeypatch, fails, tmp_path, words):
+    monkeypatch.setattr(distributed, "joined", lambda device: nullcontext((World(0, 2), CPU)))
+    fails([*words, "--out", tmp_path / "out"], f"{words[0]}: runs in one process, but torchrun has started 2")
     assert list(tmp_path.iterdir()) == []
 
 

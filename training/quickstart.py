@@ -17,7 +17,7 @@ from training.export.bundle import export
 from training.runs import RECORD, Run
 from training.survey import describe, survey
 
-RECIPE: Final = "flexae-folder"
+RECIPE: Final = "rae-folder"
 
 
 def quickstart(folder: str, minutes: float, name: str | None, device: str) -> None:

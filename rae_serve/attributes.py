@@ -106,6 +106,18 @@ def merge(old: Mapping[str, Attribute], new: Mapping[str, Attribute]) -> dict[st
     return kept | dict(new)
 
 
+def doubt(attribute: Attribute) -> str | None:
+    """Return what speaks against the direction of an attribute, and what to do about it; None if nothing does."""
+    if attribute.auc is None:
+        return f"Not measured: this needs at least {FOLDS} images with the attribute and as many without it."
+    if attribute.auc < WEAK:
+        return (
+            f"Weak: below an AUC of {WEAK} (0.5 is chance), edits change much else and little of the attribute. "
+            "Check the labels, or add images."
+        )
+    return None
+
+
 def difference(codes: Float64, has: Bools) -> Float64:
     """Return the mean of the latents [N, D] with the attribute minus the mean of those without: [D]."""
     result: Float64 = codes[has].mean(axis=0) - codes[~has].mean(axis=0)

@@ -98,7 +98,7 @@ function offer() {
 function forModel(name) {
   const seeded = (end, row) => (end.latent ? { seed: state.seed, row } : end);
   return {
-    model: name, beside: state.beside === name ? state.model : state.beside, latent: null, along: {}, move: {},
+    model: name, beside: state.beside === name ? state.model : state.beside, latent: null, along: {}, move: {}, has: [], lacks: [],
     start: seeded(state.start, 0), end: seeded(state.end, 1),
   };
 }

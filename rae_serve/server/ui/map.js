@@ -6,7 +6,7 @@ import { dataUrl, getJson, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
 const COLUMNS = 16, ROWS = 12; // of the decoded plane, and the shape of the map
-const DRAG = 6; // pixels; a shorter movement of the pointer is a click
+const DRAG = { mouse: 6, touch: 16 }; // pixels; a shorter movement of the pointer is a click or a tap
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
 
 export function map(model, life) {
@@ -33,8 +33,8 @@ export function map(model, life) {
     make("div", { class: "stage" }, shown.element, endButtons(() => latent)),
     make("div", {}, ground.element,
       make("div", { class: "bar below" }, field("Show", layer), field("Label", label)),
-      make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click to take it, drag to " +
-        `interpolate. Both directions together hold ${Math.round(100 * (across + down))} % of the variance of the codes. The rest is ` +
+      make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click or tap to take it, drag " +
+        `to interpolate. Both directions together hold ${Math.round(100 * (across + down))} % of the variance of the codes. The rest is ` +
         "hidden: what lies together here may be far apart."))),
   (base) => {
     latent = moved(model, base);
@@ -79,8 +79,9 @@ export function map(model, life) {
     showLatent(shown, model, hovered ? latentAt(hovered) : latent, "map");
   }
 
-  // Follow the pointer; without an event, forget it.
+  // Follow the pointer; without an event, forget it. A second finger is no pointer of the map's.
   function follow(event) {
+    if (event?.isPrimary === false) return;
     hovered = event && view?.placeAt(event.offsetX / plane.clientWidth, event.offsetY / plane.clientHeight);
     if (!event) pressed = null;
     const [from, to] = [pressed?.place, hovered];
@@ -89,16 +90,17 @@ export function map(model, life) {
   }
   plane.addEventListener("pointermove", follow);
   plane.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary) return;
     plane.setPointerCapture(event.pointerId);
     follow(event);
     pressed = hovered && { place: hovered, x: event.offsetX, y: event.offsetY };
   });
   plane.addEventListener("pointerup", (event) => {
-    if (!pressed) return;
+    if (!pressed || !event.isPrimary) return;
     follow(event);
-    const [start, end] = [pressed.place, hovered].map(latentAt), far = Math.hypot(event.offsetX - pressed.x, event.offsetY - pressed.y) > DRAG;
+    const [start, end] = [pressed.place, hovered].map(latentAt), way = Math.hypot(event.offsetX - pressed.x, event.offsetY - pressed.y);
     follow(null);
-    if (far) change({ view: "interpolate", start: { latent: start }, end: { latent: end }, path: "linear" });
+    if (way > (DRAG[event.pointerType] ?? DRAG.mouse)) change({ view: "interpolate", start: { latent: start }, end: { latent: end }, path: "linear" });
     else change({ ...UNTOUCHED, latent: end });
   });
   for (const type of ["pointerleave", "pointercancel"]) plane.addEventListener(type, () => follow(null));

@@ -1,6 +1,6 @@
 // The view of the rows of a seed, of one model or of two side by side.
 
-import { area, button, copyButton, field, figure, integer, make, put, saver, select, slider } from "./elements.js";
+import { area, button, copyButton, field, figure, integer, make, offer, put, saver, select, slider } from "./elements.js";
 import { catalog, detail } from "./catalog.js";
 import { markNext, marking, markOf, showMark } from "./marking.js";
 import { randomSeed, showRow, UNTOUCHED } from "./point.js";
@@ -16,8 +16,7 @@ export function gallery(model, life) {
     name: "Temperature", low: 0, high: 2, centre: 1,
     onInput: (value) => changeLive({ temperature: Math.round(20 * value) / 20 }, "temperature"),
   });
-  const beside = select([]), mark = button("Mark an attribute", () => change({ marking: !state.marking }));
-  beside.addEventListener("change", () => change({ beside: beside.value }));
+  const beside = select([], (name) => change({ beside: name })), mark = button("Mark", () => change({ marking: !state.marking }), { "aria-label": "Mark an attribute", title: "Mark pictures that have something, to make an attribute" });
   const form = make("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
     change({ ...UNTOUCHED, seed: Number(seed.value), from: Number(from.value) });
@@ -39,10 +38,9 @@ export function gallery(model, life) {
       put(from, state.from);
       temperature.set(state.temperature);
       const others = catalog.models.filter(({ name }) => name !== model.name);
-      beside.replaceChildren(make("option", { value: "" }, "one model"), ...others.map(({ name }) => make("option", { value: name }, name)));
       // Marks are of one model.
       const known = !state.marking && others.some(({ name }) => name === state.beside);
-      beside.value = known ? state.beside : "";
+      offer(beside, [["", "one model"], ...others.map(({ name }) => name)], known ? state.beside : "");
       beside.disabled = !others.length || state.marking;
       mark.setAttribute("aria-pressed", state.marking);
       panel.element.hidden = !state.marking;
@@ -126,7 +124,7 @@ function pageFiles(model) {
 
 // Make the dialog of a single row. It is open as long as the address says so.
 function details(model, life) {
-  const title = make("h2"), pictures = make("div", { class: "pair" });
+  const title = make("h2"), pictures = make("div", { class: "figures" });
   let figures = [], names = "";
   const leave = () => (history.state?.opened ? history.back() : change({ open: false }, { replace: true }));
   const step = (by) => {

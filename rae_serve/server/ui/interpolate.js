@@ -11,9 +11,9 @@ const FRAMES = 50; // images from start to end
 export function interpolate(model, life) {
   const start = end("start", "Start", model, life), finish = end("end", "End", model, life);
   const steps = integer(2, 64, "short"), temperature = temperatureField();
-  const space = select([["noise", "noise"], ["latent", "latent"]]), path = select([["spherical", "spherical"], ["linear", "linear"]]);
-  for (const [key, input] of Object.entries({ steps, temperature, space, path })) {
-    input.addEventListener("change", () => { if (input.reportValidity()) change({ [key]: input.type === "number" ? Number(input.value) : input.value }); });
+  const space = select(["noise", "latent"], (value) => change({ space: value })), path = select(["spherical", "linear"], (value) => change({ path: value }));
+  for (const [key, input] of Object.entries({ steps, temperature })) {
+    input.addEventListener("change", () => { if (input.reportValidity()) change({ [key]: Number(input.value) }); });
   }
   const moving = player(model, life), line = strip(model, life);
   const swap = button("⇄ Swap", () => change({ start: state.end, end: state.start }));

@@ -1,6 +1,6 @@
 // The view of the map: codes of images and samples of the prior on the first two principal directions of the latents.
 
-import { advice, area, field, figure, make, select } from "./elements.js";
+import { advice, area, field, figure, make, offer, select } from "./elements.js";
 import { atPoint, endButtons, moved, pathOf, showLatent, UNTOUCHED } from "./point.js";
 import { dataUrl, getJson, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
@@ -24,17 +24,15 @@ export function map(model, life) {
   const shown = figure("The latent, decoded", life, model.name);
   const drawing = make("div"), mark = make("i"), line = make("div", { class: "way" });
   const plane = make("div", { class: "map", tabIndex: 0, role: "application", "aria-label": "Map. The arrow keys move the point." }, drawing, line, mark);
-  const layer = select([["all", "images and prior"], ["images", "images"], ["prior", "prior"], ["pictures", "the plane, decoded"]]);
-  const label = select([]);
-  layer.addEventListener("change", () => change({ layer: layer.value }));
-  label.addEventListener("change", () => change({ label: label.value }));
+  const layer = select([["all", "images and prior"], "images", "prior", ["pictures", "the plane, decoded"]], (value) => change({ layer: value }));
+  const label = select([], (value) => change({ label: value }));
   const ground = area(plane, life);
   const place = atPoint(model, life, [], make("div", { class: "split" },
     make("div", { class: "stage" }, shown.element, endButtons(() => latent)),
     make("div", {}, ground.element,
       make("div", { class: "bar below" }, field("Show", layer), field("Label", label)),
       make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click or tap to take it, drag " +
-        `to interpolate. Both directions together hold ${Math.round(100 * (across + down))} % of the variance of the codes. The rest is ` +
+        `to interpolate. Both directions together hold ${Math.round(100 * (across + down))}\u00a0% of the variance of the codes. The rest is ` +
         "hidden: what lies together here may be far apart."))),
   (base) => {
     latent = moved(model, base);
@@ -56,8 +54,7 @@ export function map(model, life) {
   function draw() {
     const { images, prior, names, labels } = points, chosen = names.indexOf(state.label);
     const single = labels.every((own) => own.length < 2); // else a point would have several colours
-    label.replaceChildren(...["", ...names].map((name) => make("option", { value: name }, name || (single ? "all" : "none"))));
-    label.value = names[chosen] ?? "";
+    offer(label, [["", single ? "all" : "none"], ...names], names[chosen] ?? "");
     label.parentNode.hidden = !names.length;
     const classes = names.map((name, k) => ({ name, hue: 360 * k / names.length, own: images.filter((_, i) => labels[i]?.includes(k)) }))
       .filter(({ own }, k) => own.length && (chosen < 0 ? single : k === chosen));

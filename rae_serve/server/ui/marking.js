@@ -30,12 +30,12 @@ export function markNext(mark) {
 }
 
 export function marking(model, life) {
-  const count = make("p", { role: "status" }), verdict = make("p"), said = make("p", { class: "hint", role: "status" });
+  const count = make("p", { role: "status" }), verdict = make("p"), doubt = make("p", { class: "doubt" }), said = make("p", { class: "hint", role: "status" });
   const tried = make("div", { class: "tried" }), pictures = area(tried, life);
   const strength = slider({ name: "more of it", opposite: "less of it", low: -2, high: 2, onInput: (value) => changeLive({ strength: value }, "strength") });
   const name = make("input", { type: "text", required: true, maxLength: 64 });
   const keeper = make("form", { class: "bar", onsubmit: keep }, field("Name of the attribute", name), make("button", { class: "primary" }, "Keep it"));
-  const found = area(make("div", { class: "found" }, make("div", {}, verdict, strength.element), pictures.element, make("div", {}, keeper, said)), life);
+  const found = area(make("div", { class: "found" }, make("div", {}, pictures.element, strength.element), make("div", {}, verdict, doubt), make("div", {}, keeper, said)), life);
   let answer = null;
 
   const request = () => ({ model: model.name, has: state.has.map(pointOf), lacks: state.lacks.map(pointOf) });
@@ -63,9 +63,10 @@ export function marking(model, life) {
   }
 
   function show() {
-    const { attribute: { auc, images: [yes, no] }, doubt, can_keep: allowed } = answer;
-    const measured = auc === undefined ? "" : ` AUC ${auc.toFixed(2)}, on pictures that were held out in turn: 0.5 is chance, 1 is perfect.`;
-    verdict.textContent = `From ${yes} with it and ${no} without it.${measured} ${doubt ?? ""}`;
+    const { attribute: { auc, images: [yes, no] }, can_keep: allowed } = answer;
+    const measured = auc === undefined ? "" : ` AUC ${auc.toFixed(2)} on pictures held out in turn, where 0.5 is chance and 1 is perfect.`;
+    verdict.textContent = `From ${yes} with it and ${no} without it.${measured}`;
+    doubt.textContent = answer.doubt ?? "";
     keeper.hidden = !allowed;
     said.textContent = allowed ? "" : "This service keeps no attributes from the page. Its operator can allow it: RAE_SERVE_KEEP_ATTRIBUTES=true.";
     tryOut();
@@ -76,7 +77,7 @@ export function marking(model, life) {
       make("div", { class: "bar" }, count, button("Clear", () => change(NO_MARKS)), button("Done", () => change({ marking: false }))), found.element),
     update() {
       const enough = Math.min(state.has.length, state.lacks.length) >= LEAST, body = request();
-      count.textContent = `Choose a picture once if it has what you look for, twice if it has it not. ${state.has.length} ✓ and ${state.lacks.length} ✕ so far` +
+      count.textContent = `Choose a picture once if it has what you look for, twice if it does not. ${state.has.length} ✓ and ${state.lacks.length} ✕ so far` +
         (enough ? "." : `; ${LEAST} of each show a direction.`);
       found.element.hidden = !enough;
       strength.set(state.strength);

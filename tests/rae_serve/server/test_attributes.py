@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from rae_serve import attributes, images
+from rae_serve import attributes
+from rae_serve import images as pictures
 from rae_serve.bundle import Bundle, annotate
 from rae_serve.manifest import Attribute
 from rae_serve.server.app import create_app
@@ -50,7 +51,7 @@ def test_marked_points_give_a_direction_and_how_good_it_is(serve, engine):
     picture = engine.sample(1, seed=9)[0]
     noise = np.concatenate([engine.noise(5, seed=1), engine.noise(6, seed=2)])
     codes = engine.latents(noise)
-    encoded = base64.b64encode(images.encode(picture)).decode()
+    encoded = base64.b64encode(pictures.encode(picture)).decode()
     asked = {"has": [*seeds(1, 5), {"image": encoded}], "lacks": [{"latent": codes[5].tolist()}, *seeds(2, 6)[1:]]}
     answer = client.post("/v1/attributes", json=asked).json()
     latents = np.concatenate([codes[:5], engine.encode([picture]), codes[5:]]).astype(np.float64)
@@ -65,11 +66,17 @@ def test_marked_points_give_a_direction_and_how_good_it_is(serve, engine):
 
 
 @pytest.mark.parametrize(
-    ("auc", "begins"),
-    [(None, "Not measured: this needs at least 5"), (0.74, "Weak: below an AUC of 0.75"), (0.75, None)],
+    ("auc", "images", "begins"),
+    [
+        (None, (4, 9), "Not measured: this needs at least 5"),
+        (0.74, (30, 30), "Weak: below an AUC of 0.75"),
+        (0.9, (30, 19), "Measured roughly: with fewer than 20"),
+        (0.75, (20, 20), None),
+        (0.9, None, None),
+    ],
 )
-def test_what_speaks_against_a_direction_is_said(auc, begins):
-    doubt = attributes.doubt(Attribute(direction=[1.0], source="by hand", auc=auc))
+def test_what_speaks_against_a_direction_is_said(auc, images, begins):
+    doubt = attributes.doubt(Attribute(direction=[1.0], source="by hand", auc=auc, images=images))
     assert doubt is None if begins is None else doubt.startswith(begins)
 
 

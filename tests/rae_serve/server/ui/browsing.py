@@ -82,7 +82,7 @@ def until_listed(page, name: str) -> None:
 
     def listed() -> bool:
         ask_again(page)
-        return name in page.get_by_label("Model").inner_text()
+        return name in page.locator("#model").inner_text()
 
     wait_until(listed, 20, f"{name} is in the list of models", pause=0.1)
 

@@ -166,8 +166,10 @@ class Catalog:
         if not self.settings.keep_attributes:
             problem = "the operator does not allow it; RAE_SERVE_KEEP_ATTRIBUTES=true does"
             raise InvalidInput("keep", problem)
-        with named_errors(engine.bundle.path), FileLock(engine.bundle.path / _LOCK):  # against other workers too
-            bundle = Bundle.load(engine.bundle.path)
+        path = engine.bundle.path
+        # Other workers may write at the same time.
+        with named_errors(path), FileLock(path / _LOCK, timeout=self.settings.max_seconds):
+            bundle = Bundle.load(path)
             if bundle.manifest.digest != engine.manifest.digest:
                 raise InvalidInput("keep", "the bundle has just been replaced; try again")
             if name in bundle.manifest.directions():

@@ -64,6 +64,7 @@ def test_a_thumb_takes_a_place_of_the_map_and_draws_an_interpolation(phone, serv
 
     high, low = (round(part * height) / height for part in (0.25, 0.75))
     middle = round(width / 2) / width
+    start = decoded(engine, plane_latent(phone, mapped, middle, high))
     touch("touchStart", (middle, high))
     touch("touchMove", (middle, high + 4 / height))  # no thumb lies still
     touch("touchEnd")
@@ -75,7 +76,7 @@ def test_a_thumb_takes_a_place_of_the_map_and_draws_an_interpolation(phone, serv
     assert phone.evaluate("scrollY") == scrolled
     touch("touchEnd")
     until_state(phone, view="interpolate", path="linear")
-    until_shown(phone, "Step 1 of 10", decoded(engine, plane_latent(phone, mapped, middle, high)))
+    until_shown(phone, "Step 1 of 10", start)
 
 
 def test_the_map_goes_by_keyboard(page, server, engine):

@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartParser
 
 from rae_serve.server import metrics, openapi, problems
 from rae_serve.server.catalog import Catalog
-from rae_serve.server.routes import images, inference, latents, models, walks
+from rae_serve.server.routes import attributes, images, inference, latents, models, walks
 from rae_serve.server.waiting import ClientLeft, client_left_response
 
 
@@ -32,7 +32,7 @@ def create_app(catalog: Catalog) -> FastAPI:
         redoc_url=None,
     )
     problems.install(app)
-    for module in (models, images, latents, walks, inference):
+    for module in (models, images, latents, walks, attributes, inference):
         app.include_router(module.routes(catalog))
 
     @app.exception_handler(ClientLeft)

@@ -12,11 +12,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from filelock import FileLock
+
 from rae_serve import parity
-from rae_serve.bundle import GENERATOR, GRAPHS, Bundle, name_of
+from rae_serve.bundle import GENERATOR, GRAPHS, Bundle, annotate, name_of
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, NotFound
-from rae_serve.manifest import MANIFEST
+from rae_serve.files import named_errors
+from rae_serve.manifest import MANIFEST, Attribute
 from rae_serve.server import metrics, placement
 from rae_serve.server.settings import Settings
 
@@ -30,6 +33,7 @@ DEFAULT_FILE: Final = "default.txt"  # in a folder of bundles: the name of its d
 _FIRST_BY_NAME: Final = (
     f"neither RAE_SERVE_DEFAULT_MODEL nor {DEFAULT_FILE} names a model here; it was the first by name"
 )
+_LOCK: Final = ".attributes.lock"  # in a bundle's folder; hidden, and so no part of the bundle
 # What cannot stand in an address: control characters, and bytes of a folder's name that are not UTF-8.
 _NOT_IN_A_NAME: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -150,6 +154,27 @@ class Catalog:
         if name is None:
             raise NotFound(f"the default model {wanted!r} is not loaded; name another model, one of: {names}")
         raise NotFound(f"there is no model {wanted!r}; the models are: {names}")
+
+    def keep_attribute(self, engine: Engine, name: str, attribute: Attribute) -> None:
+        """Write an attribute into the bundle of an engine; `refresh` then loads the bundle again.
+
+        Raises:
+            InvalidInput: The operator does not allow it, the name is taken, or the bundle is another by now; the
+                field is `keep`.
+            RaeServeError: The bundle cannot be read or written.
+        """
+        if not self.settings.keep_attributes:
+            problem = "the operator does not allow it; RAE_SERVE_KEEP_ATTRIBUTES=true does"
+            raise InvalidInput("keep", problem)
+        path = engine.bundle.path
+        # Other workers may write at the same time.
+        with named_errors(path), FileLock(path / _LOCK, timeout=self.settings.max_seconds):
+            bundle = Bundle.load(path)
+            if bundle.manifest.digest != engine.manifest.digest:
+                raise InvalidInput("keep", "the bundle has just been replaced; try again")
+            if name in bundle.manifest.directions():
+                raise InvalidInput("keep", f"the model has an attribute {name!r} already; choose another name")
+            annotate(bundle, attributes={**bundle.manifest.attributes, name: attribute})
 
     def update_metrics(self) -> None:
         """Set the gauges of this worker. No worker can set those of another one."""

@@ -123,11 +123,13 @@ def _example_bodies(manifest: Manifest) -> dict[str, dict[str, Any]]:
     ends = {"start": {"seed": 7}, "end": {"seed": 7, "index": 1}}
     integer = {"shape": [1], "datatype": "INT64"}
     inference = {"inputs": [{"name": "seed", **integer, "data": [7]}, {"name": "row", **integer, "data": [3]}]}
+    marked = {side: [{"seed": seed, "index": row} for row in range(6)] for side, seed in (("has", 7), ("lacks", 8))}
     bodies: dict[str, dict[str, Any]] = {
         "/v1/sample": {"n": 16, "seed": 7},
         "/v1/decode": {"latents": [manifest.latent.mean]},
         "/v2/models/{name}/infer": inference,
         "/v2/models/{name}/versions/{version}/infer": inference,
+        "/v1/attributes": marked,
         "/v1/interpolate": {**ends, "steps": 8, "space": "noise", "path": "spherical"},
     }
     if manifest.attributes:

@@ -12,9 +12,10 @@ from pydantic_core import PydanticCustomError
 
 from rae_serve import interpolation
 from rae_serve.arrays import MAX_INTEGER
+from rae_serve.attributes import MIN_IMAGES
 from rae_serve.engine import MAX_STRENGTH, MAX_TEMPERATURE
 from rae_serve.images import FRAME_RATE
-from rae_serve.manifest import Manifest
+from rae_serve.manifest import Attribute, Manifest
 
 
 def _check_decimal(text: str) -> str:
@@ -170,6 +171,29 @@ class WalkResponse(ImagesResponse):
     """Images and their latents, in JSON."""
 
     latents: list[list[float]]
+
+
+class AttributeRequest(_Request):
+    """Ask for the direction that leads from points without an attribute to points with it."""
+
+    has: list[Point] = Field(min_length=MIN_IMAGES, description="Points whose images have the attribute.")
+    lacks: list[Point] = Field(min_length=MIN_IMAGES, description="Points whose images do not have the attribute.")
+    keep: str | None = Field(
+        None,
+        min_length=1,
+        max_length=64,
+        pattern=r"^[^\x00-\x1f\x7f-\x9f]+$",
+        description="A name under which to keep the attribute in the model's bundle, if the operator allows it.",
+    )
+
+
+class AttributeResponse(_Response):
+    """A direction in latent space, and how good it is."""
+
+    attribute: Attribute
+    doubt: str | None = Field(description="What speaks against the direction; null if nothing does.")
+    latents: list[list[float]] = Field(description="The latents of the points, those of `has` first.")
+    can_keep: bool = Field(description="Whether the operator allows requests to keep attributes.")
 
 
 class ModelSummary(BaseModel):

@@ -102,6 +102,10 @@ class Settings(BaseModel):
     each response closes its connection. Higher: slower load balancers notice in time, but a restart takes longer.
     Start with the default; take 10 in Kubernetes."""
 
+    keep_attributes: bool = False
+    """Whether requests may write attributes into the bundles, which all users of the server then see. Turn it on
+    where everybody who can reach the server may do so, and the folder of bundles can be written."""
+
     access_log: bool = True
     """Whether to write a JSON line to stderr for every request. Turn it off if a proxy in front already logs
     requests."""

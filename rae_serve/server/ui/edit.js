@@ -15,30 +15,40 @@ export function takeFile(file) {
 }
 
 export function edit(model, life) {
-  const own = figure("Your picture", life, `${model.name}-input`);
+  const whole = make("img", { alt: "Your picture", onload: () => URL.revokeObjectURL(whole.src), onerror: () => { own.hidden = true; } });
+  const own = make("figure", { class: "own", hidden: true }, make("div", { class: "frame" }, whole), make("figcaption", {}, "Your picture"));
+  const seen = figure("As the model sees it", life, `${model.name}-input`);
   const before = figure("Start", life, `${model.name}-start`), after = figure("Edited", life, `${model.name}-edited`);
   const attributes = Object.entries(model.manifest.attributes);
   const sliders = attributes.map(([name, { opposite }]) => slider({
     name, opposite, low: -LIMIT, high: LIMIT,
     onInput: (strength) => changeLive({ edit: withStrength(state.edit, name, strength) }, `attribute ${name}`),
   }));
-  Object.assign(own.element, { className: "own", hidden: true });
-  own.name("Your picture", "Your picture, as the model sees it");
+  let file;
   const buttons = [button("Reset all", () => change(RESET)), chooser("Your picture: choose, drop or paste", takeFile)];
   const place = atPoint(model, life, buttons, make("div", {},
-    make("div", { class: "trio" }, own.element, before.element, after.element),
+    make("div", { class: "trio" }, own, seen.element, before.element, after.element),
     make("h3", {}, "Attributes"),
     attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : advice(
-      "This model has no attributes yet. This command finds some in labelled pictures; they then appear here:",
+      "This model has no attributes yet. The gallery makes one of pictures that you mark, and this command of labelled pictures; they then appear here:",
       `rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`)),
   (base, group) => {
-    const file = files.get(state.picture);
-    own.element.hidden = !file;
-    if (file) own.want(state.picture, async (signal) => (await postFile("/v1/prepare", model.name, file, signal)).blob(), curlOfFile("/v1/prepare", model.name, file));
+    if (file !== files.get(state.picture)) showOwn(files.get(state.picture));
+    seen.element.hidden = !file;
+    if (file) {
+      const prepared = async (signal) => (await postFile("/v1/prepare", model.name, file, signal)).blob();
+      seen.want(state.picture, prepared, curlOfFile("/v1/prepare", model.name, file));
+    }
     before.name(file ? "Reconstructed" : "Start");
     sliders.forEach((one, i) => one.set(state.edit[attributes[i][0]] ?? 0));
     showLatent(before, model, base, group, file && curlOfFile("/v1/reconstruct", model.name, file));
     showLatent(after, model, moved(model, base), group);
   });
+  // Show the file whole. A kind of picture that the browser does not know, such as TIFF, is left out.
+  function showOwn(chosen) {
+    file = chosen;
+    own.hidden = !file;
+    if (file) whole.src = URL.createObjectURL(file);
+  }
   return { about: "Start from a picture, yours or the model’s, and give it more or less of an attribute.", ...place };
 }

@@ -213,8 +213,20 @@ export function put(input, value) {
   input.value = value;
 }
 
-export function select(options) {
-  return make("select", {}, ...options.map(([value, text]) => make("option", { value }, text)));
+// Make a choice between options, each [value, text] or a value that is its own text. `take` gets the chosen value.
+export function select(options, take) {
+  const element = make("select", { onchange: () => take(element.value) });
+  offer(element, options);
+  return element;
+}
+
+// Replace the options of a choice, unless they are there already, and choose one.
+export function offer(element, options, value) {
+  const wanted = options.map((option) => [option].flat());
+  if (String(wanted.map(([value]) => value)) !== String([...element.options].map((option) => option.value))) {
+    element.replaceChildren(...wanted.map(([value, text = value]) => make("option", { value }, text)));
+  }
+  if (value !== undefined) element.value = value;
 }
 
 // Ask the user for an API key in a dialog that cannot be cancelled; `refused` says that the last key was wrong.

@@ -1,9 +1,10 @@
 // The view of the rows of a seed, of one model or of two side by side.
 
-import { area, button, copyButton, field, figure, integer, make, put, saver, select, slider } from "./elements.js";
+import { area, button, copyButton, field, figure, integer, make, offer, put, saver, select, slider } from "./elements.js";
 import { catalog, detail } from "./catalog.js";
-import { randomSeed, UNTOUCHED } from "./point.js";
-import { curlOfRow, dataUrl, postBlob, postJson } from "./service.js";
+import { markNext, marking, markOf, showMark } from "./marking.js";
+import { randomSeed, showRow, UNTOUCHED } from "./point.js";
+import { dataUrl, postBlob, postJson } from "./service.js";
 import { change, changeLive, linkTo, state } from "./state.js";
 import { fit } from "./scale.js";
 
@@ -15,8 +16,7 @@ export function gallery(model, life) {
     name: "Temperature", low: 0, high: 2, centre: 1,
     onInput: (value) => changeLive({ temperature: Math.round(20 * value) / 20 }, "temperature"),
   });
-  const beside = select([["", "one model"]]);
-  beside.addEventListener("change", () => change({ beside: beside.value }));
+  const beside = select([], (name) => change({ beside: name })), mark = button("Mark", () => change({ marking: !state.marking }), { "aria-label": "Mark an attribute", title: "Mark pictures that have something, to make an attribute" });
   const form = make("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
     change({ ...UNTOUCHED, seed: Number(seed.value), from: Number(from.value) });
@@ -24,25 +24,28 @@ export function gallery(model, life) {
     button("Random", () => change({ ...UNTOUCHED, seed: randomSeed(), row: 0, from: 0 })),
     button("← Back", () => change({ from: Math.max(0, state.from - size()) })),
     button("More →", () => change({ from: state.from + size() })),
-    temperature.element, field("Beside", beside), saver(() => pageFiles(model)));
+    temperature.element, field("Beside", beside), mark, saver(() => pageFiles(model)));
   const sheets = make("div", { class: "sheets" }), first = sheet(model.name, life);
-  const dialog = details(model, life);
+  const dialog = details(model, life), panel = marking(model, life);
   let second = null;
   sheets.append(first.element);
 
   return {
     about: "Each picture is a row of a seed. The same seed and row always make the same picture.",
-    element: make("div", {}, form, sheets, dialog.element),
+    element: make("div", {}, form, sheets, panel.element, dialog.element),
     update() {
       put(seed, state.seed);
       put(from, state.from);
       temperature.set(state.temperature);
       const others = catalog.models.filter(({ name }) => name !== model.name);
-      beside.replaceChildren(make("option", { value: "" }, "one model"), ...others.map(({ name }) => make("option", { value: name }, name)));
-      const known = others.some(({ name }) => name === state.beside);
-      beside.value = known ? state.beside : "";
-      beside.disabled = !others.length;
-      if (second?.name !== state.beside) {
+      // Marks are of one model.
+      const known = !state.marking && others.some(({ name }) => name === state.beside);
+      offer(beside, [["", "one model"], ...others.map(({ name }) => name)], known ? state.beside : "");
+      beside.disabled = !others.length || state.marking;
+      mark.setAttribute("aria-pressed", state.marking);
+      panel.element.hidden = !state.marking;
+      if (state.marking) panel.update();
+      if ((second?.name ?? "") !== beside.value) {
         second?.element.remove();
         second = known ? sheet(state.beside, life) : null;
         if (second) sheets.append(second.element);
@@ -67,16 +70,19 @@ function sheet(name, life) {
       const { seed, from, temperature } = state;
       while (tiles.children.length > count) tiles.lastChild.remove();
       while (tiles.children.length < count) tiles.append(tile());
-      const title = (i) => `Seed ${seed}, row ${from + i}`;
-      [...tiles.children].forEach((one, i) => { if (one.disabled) one.title = one.firstChild.alt = title(i); });
+      const point = (row) => ({ row, mark: markOf(seed, row, temperature), name: `Seed ${seed}, row ${row}` });
+      [...tiles.children].forEach((one, i) => {
+        if (one.disabled) one.point = point(from + i);
+        showMark(one);
+      });
       const body = { model: name, n: count, seed, offset: from, temperature };
       const show = async (signal) => {
         if (!model) fit(tiles, (model = await detail(name, signal)).manifest.image);
         const { images } = await postJson("/v1/sample", body, signal);
         return () => images.forEach((png, i) => {
           const one = tiles.children[i];
-          one.title = one.firstChild.alt = title(i);
-          one.dataset.row = from + i;
+          one.point = point(from + i);
+          showMark(one);
           one.firstChild.src = dataUrl(png);
           one.disabled = false;
         });
@@ -87,8 +93,12 @@ function sheet(name, life) {
 }
 
 function tile() {
-  const open = () => change({ row: Number(element.dataset.row), open: true }, { entry: { opened: true } });
-  const element = button(make("img", { alt: "" }), open, { disabled: true }); // until there is a picture
+  const choose = () => {
+    const { row, mark } = element.point;
+    if (state.marking) markNext(mark);
+    else change({ row, open: true }, { entry: { opened: true } });
+  };
+  const element = button(make("img", { alt: "" }), choose, { disabled: true }); // until there is a picture
   return element;
 }
 
@@ -114,7 +124,7 @@ function pageFiles(model) {
 
 // Make the dialog of a single row. It is open as long as the address says so.
 function details(model, life) {
-  const title = make("h2"), pictures = make("div", { class: "pair" });
+  const title = make("h2"), pictures = make("div", { class: "figures" });
   let figures = [], names = "";
   const leave = () => (history.state?.opened ? history.back() : change({ open: false }, { replace: true }));
   const step = (by) => {
@@ -153,13 +163,12 @@ function details(model, life) {
         figures = shown.map((name) => ({ name, figure: figure("", life, name) }));
         pictures.replaceChildren(...figures.map((one) => one.figure.element));
       }
-      const { seed, row, temperature } = state, text = `Seed ${seed}, row ${row}`;
+      const { seed, row } = state, text = `Seed ${seed}, row ${row}`;
       title.textContent = text;
       dialog.setAttribute("aria-label", text);
       for (const { name, figure: one } of figures) {
-        const body = { model: name, seed, offset: row, temperature };
         one.name(beside ? `${text}, ${name}` : text, beside ? name : "");
-        one.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(name, state, row));
+        showRow(one, name, seed, row);
       }
       if (!dialog.open) dialog.showModal();
     },

@@ -1,8 +1,8 @@
 // The view of the interpolation between two points, as a strip and as an animation.
 
 import { area, button, copyButton, field, figure, integer, make, put, saver, select } from "./elements.js";
-import { chooser, encoded, showLatent, takeDropped, temperatureField, UNTOUCHED } from "./point.js";
-import { curlOf, curlOfRow, dataUrl, postBlob, postJson } from "./service.js";
+import { chooser, encoded, showLatent, showRow, takeDropped, temperatureField, UNTOUCHED } from "./point.js";
+import { curlOf, dataUrl, postBlob, postJson } from "./service.js";
 import { change, state } from "./state.js";
 
 const FRAME_RATE = 25; // images per second; both GIF and WebP can keep it
@@ -11,9 +11,9 @@ const FRAMES = 50; // images from start to end
 export function interpolate(model, life) {
   const start = end("start", "Start", model, life), finish = end("end", "End", model, life);
   const steps = integer(2, 64, "short"), temperature = temperatureField();
-  const space = select([["noise", "noise"], ["latent", "latent"]]), path = select([["spherical", "spherical"], ["linear", "linear"]]);
-  for (const [key, input] of Object.entries({ steps, temperature, space, path })) {
-    input.addEventListener("change", () => { if (input.reportValidity()) change({ [key]: input.type === "number" ? Number(input.value) : input.value }); });
+  const space = select(["noise", "latent"], (value) => change({ space: value })), path = select(["spherical", "linear"], (value) => change({ path: value }));
+  for (const [key, input] of Object.entries({ steps, temperature })) {
+    input.addEventListener("change", () => { if (input.reportValidity()) change({ [key]: Number(input.value) }); });
   }
   const moving = player(model, life), line = strip(model, life);
   const swap = button("⇄ Swap", () => change({ start: state.end, end: state.start }));
@@ -58,13 +58,12 @@ function end(key, title, model, life) {
     element: make("div", { ondrop: (event) => takeDropped(event, take) }, shown.element,
       make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser("Your picture", take, `${title}: your picture`), note),
     update() {
-      const { latent, seed: number = state.seed, row: index = state.row } = state[key], { temperature } = state;
+      const { latent, seed: number = state.seed, row: index = state.row } = state[key];
       put(seed, number);
       put(row, index);
       note.hidden = !latent;
-      if (latent) return showLatent(shown, model, latent);
-      const body = { model: model.name, seed: number, offset: index, temperature };
-      shown.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(model.name, { seed: number, temperature }, index));
+      if (latent) showLatent(shown, model, latent);
+      else showRow(shown, model.name, number, index);
     },
   };
 }

@@ -2,7 +2,7 @@
 
 import { about } from "./about.js";
 import { catalog, detail, refresh } from "./catalog.js";
-import { advice, button, copy, make, notice } from "./elements.js";
+import { advice, button, copy, make, notice, offer } from "./elements.js";
 import { edit, takeFile } from "./edit.js";
 import { explore } from "./explore.js";
 import { gallery } from "./gallery.js";
@@ -30,7 +30,7 @@ async function render() {
   }
   pixels.value = state.pixels;
   if (!catalog.models) return;
-  offer();
+  offerModels();
   if (faults.length) return say(faults.map(({ what }) => what), button("Go on without that", () => change({}, { replace: true })));
   if (!catalog.models.length) return say([], advice("This service has no model yet. These three commands make one; it then appears here by itself.",
     "pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
@@ -85,20 +85,17 @@ function say(sentences, ...actions) {
     ...sentences.map((sentence) => make("p", {}, sentence)), make("div", { class: "bar" }, ...actions)));
 }
 
-function offer() {
+function offerModels() {
   const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
   if (!names.includes(wanted)) names.unshift(wanted);
-  if (String(names) !== String([...choice.options].map((option) => option.value))) {
-    choice.replaceChildren(...names.map((name) => make("option", { value: name }, name)));
-  }
-  choice.value = wanted;
+  offer(choice, names, wanted);
 }
 
 // What stays when the model changes: a latent means something else to another model.
 function forModel(name) {
   const seeded = (end, row) => (end.latent ? { seed: state.seed, row } : end);
   return {
-    model: name, beside: state.beside === name ? state.model : state.beside, latent: null, along: {}, move: {},
+    model: name, beside: state.beside === name ? state.model : state.beside, latent: null, along: {}, move: {}, has: [], lacks: [],
     start: seeded(state.start, 0), end: seeded(state.end, 1),
   };
 }

@@ -1,12 +1,12 @@
 // The view of the map: codes of images and samples of the prior on the first two principal directions of the latents.
 
-import { advice, area, field, figure, make, select } from "./elements.js";
+import { advice, area, field, figure, make, offer, select } from "./elements.js";
 import { atPoint, endButtons, moved, pathOf, showLatent, UNTOUCHED } from "./point.js";
 import { dataUrl, getJson, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
 const COLUMNS = 16, ROWS = 12; // of the decoded plane, and the shape of the map
-const DRAG = 6; // pixels; a shorter movement of the pointer is a click
+const DRAG = { mouse: 6, touch: 16 }; // pixels; a shorter movement of the pointer is a click or a tap
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
 
 export function map(model, life) {
@@ -24,17 +24,15 @@ export function map(model, life) {
   const shown = figure("The latent, decoded", life, model.name);
   const drawing = make("div"), mark = make("i"), line = make("div", { class: "way" });
   const plane = make("div", { class: "map", tabIndex: 0, role: "application", "aria-label": "Map. The arrow keys move the point." }, drawing, line, mark);
-  const layer = select([["all", "images and prior"], ["images", "images"], ["prior", "prior"], ["pictures", "the plane, decoded"]]);
-  const label = select([]);
-  layer.addEventListener("change", () => change({ layer: layer.value }));
-  label.addEventListener("change", () => change({ label: label.value }));
+  const layer = select([["all", "images and prior"], "images", "prior", ["pictures", "the plane, decoded"]], (value) => change({ layer: value }));
+  const label = select([], (value) => change({ label: value }));
   const ground = area(plane, life);
   const place = atPoint(model, life, [], make("div", { class: "split" },
     make("div", { class: "stage" }, shown.element, endButtons(() => latent)),
     make("div", {}, ground.element,
       make("div", { class: "bar below" }, field("Show", layer), field("Label", label)),
-      make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click to take it, drag to " +
-        `interpolate. Both directions together hold ${Math.round(100 * (across + down))} % of the variance of the codes. The rest is ` +
+      make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click or tap to take it, drag " +
+        `to interpolate. Both directions together hold ${Math.round(100 * (across + down))}\u00a0% of the variance of the codes. The rest is ` +
         "hidden: what lies together here may be far apart."))),
   (base) => {
     latent = moved(model, base);
@@ -56,8 +54,7 @@ export function map(model, life) {
   function draw() {
     const { images, prior, names, labels } = points, chosen = names.indexOf(state.label);
     const single = labels.every((own) => own.length < 2); // else a point would have several colours
-    label.replaceChildren(...["", ...names].map((name) => make("option", { value: name }, name || (single ? "all" : "none"))));
-    label.value = names[chosen] ?? "";
+    offer(label, [["", single ? "all" : "none"], ...names], names[chosen] ?? "");
     label.parentNode.hidden = !names.length;
     const classes = names.map((name, k) => ({ name, hue: 360 * k / names.length, own: images.filter((_, i) => labels[i]?.includes(k)) }))
       .filter(({ own }, k) => own.length && (chosen < 0 ? single : k === chosen));
@@ -79,8 +76,9 @@ export function map(model, life) {
     showLatent(shown, model, hovered ? latentAt(hovered) : latent, "map");
   }
 
-  // Follow the pointer; without an event, forget it.
+  // Follow the pointer; without an event, forget it. A second finger is no pointer of the map's.
   function follow(event) {
+    if (event?.isPrimary === false) return;
     hovered = event && view?.placeAt(event.offsetX / plane.clientWidth, event.offsetY / plane.clientHeight);
     if (!event) pressed = null;
     const [from, to] = [pressed?.place, hovered];
@@ -89,16 +87,17 @@ export function map(model, life) {
   }
   plane.addEventListener("pointermove", follow);
   plane.addEventListener("pointerdown", (event) => {
+    if (!event.isPrimary) return;
     plane.setPointerCapture(event.pointerId);
     follow(event);
     pressed = hovered && { place: hovered, x: event.offsetX, y: event.offsetY };
   });
   plane.addEventListener("pointerup", (event) => {
-    if (!pressed) return;
+    if (!pressed || !event.isPrimary) return;
     follow(event);
-    const [start, end] = [pressed.place, hovered].map(latentAt), far = Math.hypot(event.offsetX - pressed.x, event.offsetY - pressed.y) > DRAG;
+    const [start, end] = [pressed.place, hovered].map(latentAt), way = Math.hypot(event.offsetX - pressed.x, event.offsetY - pressed.y);
     follow(null);
-    if (far) change({ view: "interpolate", start: { latent: start }, end: { latent: end }, path: "linear" });
+    if (way > (DRAG[event.pointerType] ?? DRAG.mouse)) change({ view: "interpolate", start: { latent: start }, end: { latent: end }, path: "linear" });
     else change({ ...UNTOUCHED, latent: end });
   });
   for (const type of ["pointerleave", "pointercancel"]) plane.addEventListener(type, () => follow(null));

@@ -1,7 +1,7 @@
 // The point that Explore and Edit start from: a row of a seed, the mean, or a picture of the user's own.
 
 import { area, button, field, integer, make, put } from "./elements.js";
-import { curlOf, latentOf, postBlob, postFile, quoted } from "./service.js";
+import { curlOf, curlOfRow, latentOf, postBlob, postFile, quoted } from "./service.js";
 import { change, files, state } from "./state.js";
 
 // What takes back all moves of a point; and what leads back to the seed.
@@ -80,6 +80,12 @@ export async function encoded(model, file, signal) {
   } catch (error) {
     throw error.status ? new Error(`“${file.name}” ${error.message.replace(/^body: /, "cannot be used: it ")}.`) : error;
   }
+}
+
+// Show the image of a row of a seed in a figure, at the temperature of the state.
+export function showRow(shown, model, seed, row) {
+  const { temperature } = state, body = { model, seed, offset: row, temperature };
+  shown.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(model, { seed, temperature }, row));
 }
 
 // Show the image of a latent in a figure.

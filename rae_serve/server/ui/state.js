@@ -18,8 +18,12 @@ const choice = (initial, ...options) => ({
 const flag = { initial: false, write: () => "1", read: (value) => value === "1" || refuse("1 or left out") };
 const latent = { initial: null, write: packed, read: unpacked };
 const end = (initial) => ({ initial, write: (point) => point.latent ? packed(point.latent) : `${point.seed}:${point.row}`, read: readEnd });
+const marks = {
+  initial: [], many: true, write: (values) => values,
+  read: (entries) => entries.every((entry) => /^\d+:\d+(:[\d.]+)?$/.test(entry)) ? entries : refuse("SEED:ROW or SEED:ROW:TEMPERATURE"),
+};
 const strengths = {
-  initial: {},
+  initial: {}, many: true,
   write: (values) => Object.entries(values).map(([name, value]) => `${name}:${value}`),
   read: (entries) => Object.fromEntries(entries.map((entry) => {
     const [, name, value] = /^(.+):(-?[\d.]+)$/.exec(entry) ?? [];
@@ -38,6 +42,9 @@ const KEYS = {
   move: strengths, // what is added to a dimension of the latent, by index
   from: integer(0), // the first row of the gallery
   open: flag, // whether the row is shown in a dialog
+  marking: flag, // whether a click marks a picture of the gallery
+  has: marks, lacks: marks, // the pictures that have the attribute to be made, and those that do not
+  strength: number(0, -2, 2), // by which the new attribute is tried
   more: flag, // whether all dimensions are shown
   start: end({ seed: 7, row: 0 }), end: end({ seed: 7, row: 1 }), steps: integer(10, 2, 64),
   space: choice("noise", "noise", "latent"), path: choice("spherical", "spherical", "linear"),
@@ -104,11 +111,11 @@ function read() {
   const given = new URLSearchParams(query);
   state = { view: VIEWS.includes(view) ? view : "gallery" };
   faults = view && !VIEWS.includes(view) ? [{ what: `There is no view “${view}”: it must be ${VIEWS.join(" or ")}.` }] : [];
-  for (const [key, { initial, read }] of Object.entries(KEYS)) {
+  for (const [key, { initial, many, read }] of Object.entries(KEYS)) {
     state[key] = initial;
     if (!given.has(key)) continue;
     try {
-      state[key] = read === strengths.read ? read(given.getAll(key)) : read(given.get(key));
+      state[key] = read(many ? given.getAll(key) : given.get(key));
     } catch (problem) {
       faults.push({ what: `“${key}=${given.getAll(key).join(", ")}”: ${key} must be ${problem.message}.` });
     }

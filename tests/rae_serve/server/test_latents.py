@@ -262,7 +262,7 @@ def test_edits_are_strips_along_an_attribute(client, engine, codes):
         ("decode", {"latents": [[0.0] * 8, [0.0]]}, "latents"),
         ("decode", {"latents": [[1e30] * 8]}, "latents"),
         ("decode", {"latents": [[1e300] * 8]}, "latents"),
-        ("edit", {"point": {"latent": [1e300] * 8}, "attribute": "bent"}, "latents"),
+        ("edit", {"point": {"latent": [1e300] * 8}, "attribute": "bent"}, "point.latent"),
         ("interpolate", {"start": {"seed": 1}, "end": {"latent": [1e300] * 8}}, "end"),
         ("decode", {"latents": [["1"] * 8]}, "latents.0.0"),
         ("decode", {"latents": [[0.0] * 8] * 21}, "latents"),

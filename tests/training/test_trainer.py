@@ -157,10 +157,10 @@ def test_a_killed_and_resumed_run_equals_one_that_never_stopped(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     killed = tmp_path / "killed"
     moments = random.Random(0)
-    for kill in range(4):
+    for kill in range(3):
         resume = ["--resume"] if kill else []
         process = subprocess.Popen([*command, "--out", killed, *resume], env=environment)
-        target = (kill + 1) * 45 + moments.randrange(-10, 10)  # the third and fourth are in the second stage
+        target = (kill + 1) * 60 + moments.randrange(-10, 10)  # the third is in the second stage
 
         def reached(process: subprocess.Popen[bytes] = process, target: int = target) -> bool:
             assert process.poll() is None, "it ended before it could be killed"

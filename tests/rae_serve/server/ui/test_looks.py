@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
@@ -26,7 +24,7 @@ VIEWS = (
 @pytest.mark.parametrize("view", VIEWS)
 def test_axe_finds_nothing(browser, server, view):
     """https://github.com/dequelabs/axe-core checks contrast, names, roles and the order of headings."""
-    for width, scheme in itertools.product((390, 1280), ("light", "dark")):
+    for width, scheme in ((390, "dark"), (1280, "light")):
         page = browser.new_page(
             viewport={"width": width, "height": 844}, color_scheme=scheme, reduced_motion="reduce"
         )

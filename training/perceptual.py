@@ -100,7 +100,7 @@ def _distance(features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _without_norms(layers: nn.Sequential) -> nn.Sequential:
-    """Return layers in evaluation mode that compute the same, with each batch norm merged into the one before it."""
+    """Return layers in evaluation mode that compute the same, with batch norms merged into the convolutions before them."""
     merged: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):

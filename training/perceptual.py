@@ -100,7 +100,7 @@ def _distance(features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def _without_norms(layers: nn.Sequential) -> nn.Sequential:
-    """Return layers in evaluation mode that compute the same, with batch norms merged into the convolutions before them."""
+    """Return layers that compute the same in evaluation mode, with batch norms merged into the convolutions."""
     merged: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):

@@ -1,11 +1,11 @@
 """Measure what weights in float16 or in int8 change in the images of a bundle.
 
     pip install '.[train]'
-    python -m benchmarks.weight_precision exported/flexae-mnist-small exported/maskaae-mnist-small
+    python -m benchmarks.weight_precision bundles/flexae bundles/maskaae
 
 float16 is what `rae-serve export --precision float16` does. int8 has one scale for each output channel of a layer.
-Both are converted back to float32 before use. Differences are those from the bundle as it is, in grey levels: of
-1,000 generated images, and of these images encoded and decoded.
+Both are converted back to float32 before use. The bundles must have float32 weights. Differences from them are in grey
+levels: of 1,000 generated images, and of these images encoded and decoded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Measure how far apart the features of two pictures of a collection are, as `rae-serve quickstart` does.
+"""Measure what `rae-serve quickstart` says of collections of pictures: their spread and their chirality.
 
     python -m benchmarks.kinds_of_pictures --data ../shared/data
     python -m benchmarks.kinds_of_pictures --data ../shared/data --folder faces
 
 The collections are the classes of CIFAR-10 together and each alone, the digits of MNIST, and one digit alone.
---folder adds a folder of pictures.
+--folder adds a folder of pictures. The spread is how far apart the features of two pictures are, and the chirality
+how often a picture can be told from its mirror image.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rae_serve.arrays import Pixels
 from training.data import dataset
 from training.evaluation.features.cifar10_network import read
 from training.evaluation.features.extractors import load_extractor
-from training.survey import spread
+from training.survey import chirality, spread
 
 COUNT = 1000  # pictures of each collection
 
@@ -46,4 +47,4 @@ if __name__ == "__main__":
     given = arguments.parse_args()
     extractor = load_extractor("cifar10", torch.device("cpu"))
     for name, images in collections(given.data, given.folder):
-        print(f"{name:24} {spread(extractor(images)):.3f}", flush=True)
+        print(f"{name:24} {spread(extractor(images)):.3f} {chirality(images):.3f}", flush=True)

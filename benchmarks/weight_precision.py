@@ -4,8 +4,8 @@
     python -m benchmarks.weight_precision bundles/flexae bundles/maskaae
 
 float16 is what `rae-serve export --precision float16` does. int8 has one scale for each output channel of a layer.
-Both are converted back to float32 before use. The bundles must have float32 weights. Differences from them are in grey
-levels: of 1,000 generated images, and of these images encoded and decoded.
+Both are converted back to float32 before use. The bundles must have float32 weights. Differences from them are in
+grey levels: of 1,000 generated images, and of these images encoded and decoded.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def train(
     *,
     resume: bool,
     start: Path | None = None,
-    look: Callable[[Dataset], None] | None = None,
+    choose: Callable[[Dataset], Sequence[str]] = lambda dataset: (),
 ) -> None:
     """Train a model: start a run in a new folder, or continue the run of a folder.
 
@@ -54,19 +54,22 @@ def train(
         device: "auto", "cpu" or "cuda".
         resume: Whether to continue the run in that folder.
         start: The run or the bundle whose weights the training starts from; None starts from random ones.
-        look: Called with the images before the training; None looks at nothing.
+        choose: Returns further changes of the recipe for the images.
     """
-    look = look or (lambda dataset: None)
     with joined(device) as (world, chosen):
         recipe = recipes.load(recipe_name, overrides)
         path = out or Path("runs") / recipe.name
+
+        def prepare(source: str) -> tuple[Recipe, Dataset]:
+            with world.in_turn():
+                dataset = load_data(recipe, source)
+            return recipes.load(recipe_name, [*overrides, *choose(dataset)]), dataset
+
         if resume:
             run = Run.open(path)
             with _locked(path, world):
-                with world.in_turn():
-                    dataset = load_data(recipe, source or run.image_source())
+                recipe, dataset = prepare(source or run.image_source())
                 run.require_same(recipe, dataset)
-                look(dataset)
                 trainer = Trainer(recipe, dataset, path, chosen, world=world)
                 _require_same_start(run, _started(trainer, start))
                 trainer.resume()
@@ -74,9 +77,7 @@ def train(
         else:
             check_new(path)
             source = source or recipe.data
-            with world.in_turn():
-                dataset = load_data(recipe, source)
-            look(dataset)
+            recipe, dataset = prepare(source)
             trainer = Trainer(recipe, dataset, path, chosen, world=world)
             started = _started(trainer, start)
             if world.first:

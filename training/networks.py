@@ -102,24 +102,24 @@ def conv_decoder(
     """Build FlexAE's decoder, [B, m] → [B, C, H, W] in (0, 1).
 
     Two fully connected layers, two transposed convolutions, a convolution and a sigmoid. The initial weights are
-    Glorot-normal.
+    Glorot-normal. With stages="auto", convolutions after an enlargement take the place of transposed convolutions, so
+    that images have no pattern of squares (https://distill.pub/2016/deconv-checkerboard/).
 
     Args:
         shape: Channels, height and width of an image. Height and width must be multiples of 2^stages.
         latent_dim: m, the width of the input.
-        filters: The channels before the last convolution; each transposed convolution but the first halves them.
+        filters: The channels before the last convolution; each doubling of the sides but the first halves them.
         hidden: The width of the first fully connected layer.
-        stages: The number of transposed convolutions, each of which doubles height and width; "auto" as for
-            `count_stages`.
+        stages: How often height and width are doubled; "auto" as for `count_stages`.
         normalised: Whether batch norm follows every layer but the last.
     """
+    doubled = _enlarged if stages == "auto" else _transposed
     stages = count_stages(shape, stages)
     (channels, _, _), small = shape, _smallest(shape, filters, stages)
     widths = [small[0], *(filters * 2**stage for stage in reversed(range(stages)))]
     layers: list[nn.Module] = []
     for inputs, outputs in itertools.pairwise(widths):
-        layers.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1))
-        layers += _activation(BatchNorm2d, outputs, normalised)
+        layers += [*doubled(inputs, outputs), *_activation(BatchNorm2d, outputs, normalised)]
     return glorot(
         nn.Sequential(
             nn.Linear(latent_dim, hidden),
@@ -204,6 +204,16 @@ def glorot(module: Module) -> Module:
 
 def _activation(batch_norm: type[BatchNorm1d | BatchNorm2d], features: int, normalised: bool) -> list[nn.Module]:
     return [batch_norm(features, momentum=NORM_MOMENTUM, eps=_NORM_EPSILON), nn.ReLU()] if normalised else [nn.ReLU()]
+
+
+def _transposed(inputs: int, outputs: int) -> list[nn.Module]:
+    """Return layers that double the sides of features, as published."""
+    return [nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1)]
+
+
+def _enlarged(inputs: int, outputs: int) -> list[nn.Module]:
+    """Return layers that double the sides of features and leave no pattern of squares."""
+    return [nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1)]
 
 
 def count_stages(shape: ImageShape, stages: Stages) -> int:

@@ -49,7 +49,7 @@ class PerceptualDistance:
         features = _load(network, weights).eval().requires_grad_(False)
         layers = LAYERS[network]
         parts = [features[start + 1 : end + 1] for start, end in zip((-1, *layers), layers, strict=False)]
-        self._parts = [_without_norms(part).to(memory_format=torch.channels_last) for part in parts]
+        self._parts = [_prepared(part).to(memory_format=torch.channels_last) for part in parts]
         self._least_side = _LEAST_SIDE[network]
         self._imagenet = network != "cifar10"
 
@@ -99,17 +99,19 @@ def _distance(features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
     return ((length > 0).float() + has_direction - 2.0 * cosine).mean()
 
 
-def _without_norms(layers: nn.Sequential) -> nn.Sequential:
-    """Return layers that compute the same in evaluation mode, with batch norms merged into the convolutions."""
-    merged: list[nn.Module] = []
+def _prepared(layers: nn.Sequential) -> nn.Sequential:
+    """Return layers with average pools, and with batch norms merged into the convolutions."""
+    prepared: list[nn.Module] = []
     for layer in layers:
         if isinstance(layer, nn.BatchNorm2d):
-            before = merged.pop()
+            before = prepared.pop()
             assert isinstance(before, nn.Conv2d)
-            merged.append(fuse_conv_bn_eval(before, layer))
+            prepared.append(fuse_conv_bn_eval(before, layer))
+        elif isinstance(layer, nn.MaxPool2d):
+            prepared.append(nn.AvgPool2d(layer.kernel_size, layer.stride))
         else:
-            merged.append(layer)
-    return nn.Sequential(*merged)
+            prepared.append(layer)
+    return nn.Sequential(*prepared)
 
 
 def _load(network: NetworkName, weights: Path | None) -> nn.Sequential:

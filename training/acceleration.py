@@ -21,7 +21,7 @@ _BACKEND: Final = "inductor"  # torch.compile's default
 def accelerate(model: Autoencoder, recipe: Recipe, device: torch.device) -> None:
     """Make encoder and decoder compute in bfloat16 while they train, or be compiled, as the recipe's keys say.
 
-    What a perceptual distance computes is in bfloat16 with them.
+    The model's other networks of images, and what a perceptual distance computes, are in bfloat16 with them.
 
     Raises:
         InvalidInput: The model cannot be compiled, or the machine has no compiler.
@@ -58,7 +58,7 @@ def _compute_in_bfloat16(model: Autoencoder, device_type: str) -> None:
 
         return computed
 
-    for network in (model.encoder, model.decoder):
+    for network in model.image_networks:
         network.forward = in_bfloat16(network.forward)
     if model.perceptual:
         model.perceptual = in_bfloat16(model.perceptual)

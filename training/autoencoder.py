@@ -78,6 +78,11 @@ class Autoencoder(nn.Module):
         assert prior is not None  # Recipe.build sees to it
         return prior
 
+    @property
+    def image_networks(self) -> list[nn.Module]:
+        """The networks that compute on images, for which a training may use bfloat16."""
+        return [self.encoder, self.decoder]
+
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return a fresh optimiser for each name that `updates` yields."""
         raise NotImplementedError

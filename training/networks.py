@@ -13,6 +13,7 @@ from typing import Final, Literal, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 from rae_serve.errors import InvalidInput
 
@@ -146,6 +147,28 @@ def conv_critic(shape: ImageShape, filters: int, hidden: int) -> nn.Sequential:
         hidden: The width of the hidden fully connected layer.
     """
     return glorot(conv_encoder(shape, 1, filters, hidden, normalised=False))
+
+
+def patch_discriminator(shape: ImageShape, filters: int) -> nn.Sequential:
+    """Build a discriminator of patches, [B, C, H, W] → [B, 1, H / 2^s, W / 2^s], with spectral norm.
+
+    PatchGAN (https://arxiv.org/abs/1611.07004, appendix 6.1.2) with fewer layers: s convolutions that halve the
+    sides, as many as `count_stages` says for "auto", and two that do not.
+
+    Args:
+        shape: Channels, height and width of an image.
+        filters: The channels of the first convolution; the next two halvings double them.
+    """
+    stages = count_stages(shape, "auto")
+    widths = [shape[0], *(filters * 2 ** min(stage, 2) for stage in range(stages))]
+    layers: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        layers += [nn.Conv2d(inputs, outputs, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    last = widths[-1]
+    layers += [nn.Conv2d(last, 2 * last, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(2 * last, 1, 3, padding=1)]
+    return nn.Sequential(
+        *(parametrizations.spectral_norm(layer) if isinstance(layer, nn.Conv2d) else layer for layer in layers)
+    )
 
 
 def mlp_encoder(shape: ImageShape, latent_dim: int, hidden: int, layers: int) -> nn.Sequential:

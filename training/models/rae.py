@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
@@ -15,6 +15,8 @@ from torch.nn.utils import parametrizations, parametrize
 from training.autoencoder import Autoencoder, Exportable
 from training.networks import ImageShape, conv_decoder, conv_encoder
 from training.optimizers import Update, adam
+
+_EXPORTED: Final = ("encoder.", "decoder.", "posthoc.")
 
 
 class RAE(Autoencoder):
@@ -81,7 +83,10 @@ class RAE(Autoencoder):
         return {"autoencoder": adam([*self.encoder.parameters(), *self.decoder.parameters()], self.lr)}
 
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
-        x = next(batches)
+        yield "autoencoder", self.terms(next(batches))[1]
+
+    def terms(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the reconstructions of images, both [B, C, H, W], and the terms of their loss."""
         latents = self.encode(x)
         reconstruction = self.decode(latents)
         terms = {"reconstruction": mse_loss(reconstruction, x)}
@@ -94,14 +99,16 @@ class RAE(Autoencoder):
         if self.gradient_penalty and (self.gradient_share == 1 or torch.rand(()) < self.gradient_share):
             (gradient,) = torch.autograd.grad(reconstruction.square().sum(), latents, create_graph=True)
             terms["gradient"] = self.gradient_penalty / self.gradient_share * gradient.square().mean()
-        yield "autoencoder", terms
+        return reconstruction, terms
 
     def for_export(self, mean: Tensor, *, prune: bool = True) -> Exportable:
         """Return the model with plain weights in place of spectral norm. It must be in evaluation mode."""
-        spectral = {name: layer for name, layer in self.named_modules() if parametrize.is_parametrized(layer)}
+        exported = {name: layer for name, layer in self.named_modules() if name.startswith(_EXPORTED)}
+        spectral = {name: layer for name, layer in exported.items() if parametrize.is_parametrized(layer)}
         if not spectral:
             return super().for_export(mean, prune=prune)
-        state = {name: value for name, value in self.state_dict().items() if "parametrizations" not in name}
+        kept = {name: value for name, value in self.state_dict().items() if name.startswith(_EXPORTED)}
+        state = {name: value for name, value in kept.items() if "parametrizations" not in name}
         plain = self.without_spectral_norm()
         plain.posthoc = self.posthoc
         plain.load_state_dict(state | {f"{name}.weight": layer.weight for name, layer in spectral.items()})

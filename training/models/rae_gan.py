@@ -1,0 +1,79 @@
+"""RAE + GAN: a RAE whose reconstructions must also look like images to a discriminator of patches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Final
+
+import torch
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from training.models.rae import RAE
+from training.networks import ImageShape, patch_discriminator
+from training.optimizers import Update, adam
+
+_LEAST_LENGTH: Final = 1e-6  # of a gradient by which another is divided
+
+
+class RAEGAN(RAE):
+    """A RAE with the adversarial loss of VQGAN: details are sharp where a squared error leaves blur.
+
+    https://arxiv.org/abs/2012.09841, equations 3, 5, 6 and 7. The auto-encoder minimises RAE's terms − λ D(x̂), where
+    D scores each patch of a reconstruction, and λ makes the gradient of this term `adversarial` times as long as that
+    of the others. The discriminator minimises the hinge loss, max(0, 1 − D(x)) + max(0, 1 + D(x̂)).
+
+    Ours: the gradients are compared at the reconstruction, not at the decoder's last weights, which spares a pass
+    through the decoder; and the discriminator has spectral norm (https://arxiv.org/abs/1802.05957) and no batch norm.
+
+    Args:
+        adversarial: The length of the adversarial gradient, as a multiple of that of the other terms. Higher values
+            make details sharper and less exact.
+        adversarial_start: The share of the training before the adversarial loss begins.
+        discriminator_filters: Channels of the discriminator's first convolution.
+        discriminator_lr: Learning rate of the discriminator's Adam.
+    """
+
+    def __init__(
+        self,
+        image_shape: ImageShape,
+        *,
+        adversarial: NonNegativeFloat = 0.5,
+        adversarial_start: Annotated[float, Field(ge=0, lt=1)] = 0.3,
+        discriminator_filters: PositiveInt = 32,
+        discriminator_lr: PositiveFloat = 4e-4,
+        **rae: Any,
+    ) -> None:
+        super().__init__(image_shape, **rae)
+        self.discriminator = patch_discriminator(image_shape, discriminator_filters)
+        self.adversarial = adversarial
+        self.adversarial_start = adversarial_start
+        self.discriminator_lr = discriminator_lr
+
+    @property
+    def image_networks(self) -> list[nn.Module]:
+        return [*super().image_networks, self.discriminator]
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        discriminator = adam(self.discriminator.parameters(), self.discriminator_lr, betas=(0.5, 0.9))
+        return {**super().optimizers(), "discriminator": discriminator}
+
+    def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
+        x = next(batches)
+        reconstruction, terms = self.terms(x)
+        if progress < self.adversarial_start:
+            yield "autoencoder", terms
+            return
+        adversarial = -self.discriminator(reconstruction).mean()
+        others = torch.stack(list(terms.values())).sum()
+        weight = self.adversarial * _length(others, reconstruction) / _length(adversarial, reconstruction)
+        yield "autoencoder", {**terms, "adversarial": weight * adversarial}
+        real, fake = self.discriminator(x), self.discriminator(reconstruction.detach())
+        yield "discriminator", {"hinge": relu(1.0 - real).mean() + relu(1.0 + fake).mean()}
+
+
+def _length(loss: Tensor, reconstruction: Tensor) -> Tensor:
+    """Return the length of the gradient of a loss at a reconstruction."""
+    (gradient,) = torch.autograd.grad(loss, reconstruction, retain_graph=True)
+    return gradient.norm().clamp(min=_LEAST_LENGTH)

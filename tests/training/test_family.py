@@ -24,6 +24,7 @@ SYSTEMS = {
     "vae-learned-variance": ("vae-digits", (*CONV, "likelihood=learned-variance")),
     "rae": ("rae-digits", (*CONV, "posthoc_components=4")),
     "rae-spectral-norm": ("rae-sn-digits", (*CONV, "posthoc_components=4")),
+    "rae-gan": ("rae-folder", (*CONV, "adversarial_start=0.2", "perceptual=1", "posthoc_components=4")),
     "injflow": ("injflow-digits", CONV),
     "vamp-vae": ("vamp-vae-digits", (*CONV, "components=5")),
     "iop-vae": ("iop-vae-digits", (*CONV, "ratio_hidden=8", "ratio_steps=2")),

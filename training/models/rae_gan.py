@@ -39,7 +39,7 @@ class RAEGAN(RAE):
         self,
         image_shape: ImageShape,
         *,
-        adversarial: NonNegativeFloat = 0.5,
+        adversarial: NonNegativeFloat = 0.1,
         adversarial_start: Annotated[float, Field(ge=0, lt=1)] = 0.3,
         discriminator_filters: PositiveInt = 32,
         discriminator_lr: PositiveFloat = 4e-4,

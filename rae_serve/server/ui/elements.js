@@ -169,8 +169,8 @@ export function slider({ name, opposite, low, high, centre = 0, ticks = [], onIn
   const at = (value) => Math.min(1, Math.max(0, (value - input.min) / (input.max - input.min)));
   const marks = make("span", { class: "ticks", "aria-hidden": "true" });
   const element = make("div", { class: opposite ? "slider pair" : "slider" },
-    ...(opposite ? [make("span", {}, opposite)] : [make("span", {}, name)]), output, reset,
-    ...(opposite ? [make("span", {}, name)] : []), make("div", { class: "track" }, input, marks));
+    ...(opposite ? [make("span", {}, opposite), output, reset, make("span", {}, name)] : [make("span", {}, name), reset, output]),
+    make("div", { class: "track" }, input, marks));
   const move = (value) => { set(value); onInput(value); };
   const set = (value, start = home) => {
     home = start;

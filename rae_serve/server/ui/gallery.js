@@ -8,7 +8,7 @@ import { dataUrl, postBlob, postJson } from "./service.js";
 import { change, changeLive, linkTo, state } from "./state.js";
 import { fit } from "./scale.js";
 
-const PAGE = 48, HALF = 24; // images of one model, and of each of two; both fill whole rows of 12, 8, 6 and 4
+const PAGE = 72, HALF = 36; // images of one model, and of each of two; both fill whole rows at every width
 
 export function gallery(model, life) {
   const seed = integer(0, undefined, "seed"), from = integer(0, undefined, "short"), size = () => (state.beside ? HALF : PAGE);
@@ -22,9 +22,9 @@ export function gallery(model, life) {
     change({ ...UNTOUCHED, seed: Number(seed.value), from: Number(from.value) });
   } }, field("Seed", seed), field("From row", from), make("button", { class: "primary" }, "Show"),
     button("Random", () => change({ ...UNTOUCHED, seed: randomSeed(), row: 0, from: 0 })),
-    button("← Back", () => change({ from: Math.max(0, state.from - size()) })),
-    button("More →", () => change({ from: state.from + size() })),
-    temperature.element, field("Beside", beside), mark, saver(() => pageFiles(model)));
+    turn("←", "Earlier pictures", () => change({ from: Math.max(0, state.from - size()) })),
+    turn("→", "More pictures", () => change({ from: state.from + size() })),
+    temperature.element, field("Compare with", beside), mark, saver(() => pageFiles(model)));
   const sheets = make("div", { class: "sheets" }), first = sheet(model.name, life);
   const dialog = details(model, life), panel = marking(model, life);
   let second = null;
@@ -40,7 +40,7 @@ export function gallery(model, life) {
       const others = catalog.models.filter(({ name }) => name !== model.name);
       // Marks are of one model.
       const known = !state.marking && others.some(({ name }) => name === state.beside);
-      offer(beside, [["", "one model"], ...others.map(({ name }) => name)], known ? state.beside : "");
+      offer(beside, [["", "nothing"], ...others.map(({ name }) => name)], known ? state.beside : "");
       beside.disabled = !others.length || state.marking;
       mark.setAttribute("aria-pressed", state.marking);
       panel.element.hidden = !state.marking;
@@ -56,6 +56,11 @@ export function gallery(model, life) {
       dialog.update(known ? state.beside : "");
     },
   };
+}
+
+// Make a button that shows a sign, and has a name.
+function turn(sign, name, onclick) {
+  return button(sign, onclick, { "aria-label": name, title: name });
 }
 
 function sheet(name, life) {
@@ -135,8 +140,7 @@ function details(model, life) {
   const go = (text, changes) => button(text, () => change({ open: false, ...changes(state) }));
   const dialog = make("dialog", { class: "details", "aria-label": "A picture" },
     make("div", { class: "title" }, title,
-      button("←", () => step(-1), { "aria-label": "Previous" }), button("→", () => step(1), { "aria-label": "Next" }),
-      button("✕", leave, { "aria-label": "Close" })),
+      turn("←", "Previous", () => step(-1)), turn("→", "Next", () => step(1)), turn("✕", "Close", leave)),
     pictures,
     make("div", { class: "bar" },
       go("Explore", () => ({ ...UNTOUCHED, view: "explore" })),

@@ -20,8 +20,8 @@ export function interpolate(model, life) {
   return {
     about: "A way from one picture to another, through the pictures between them.",
     element: make("div", {},
-      make("div", { class: "trio" }, start.element, finish.element, moving.element),
-      make("div", { class: "bar" }, field("Steps", steps), field("Temperature", temperature), field("Space", space), field("Path", path), swap),
+      make("div", { class: "trio" }, start.element, finish.element, make("div", {}, moving.element,
+        make("div", { class: "bar" }, field("Steps", steps), field("Temperature", temperature), field("Space", space), field("Path", path), swap))),
       line.element),
     update() {
       const point = ({ seed, row, latent }) => latent ? { latent } : { seed, index: row, temperature: state.temperature };
@@ -56,7 +56,7 @@ function end(key, title, model, life) {
   const take = (file) => shown.want(file, async (signal) => change({ [key]: { latent: await encoded(model, file, signal) } }));
   return {
     element: make("div", { ondrop: (event) => takeDropped(event, take) }, shown.element,
-      make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser("Your picture", take, `${title}: your picture`), note),
+      make("div", { class: "bar" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser("Your picture", take, `${title}: your picture`), note),
     update() {
       const { latent, seed: number = state.seed, row: index = state.row } = state[key];
       put(seed, number);

@@ -59,7 +59,7 @@ function show(model) {
     place.replaceChildren(element);
     const { image, latent, model: made, training } = model.manifest;
     document.getElementById("facts").textContent =
-      `${made.kind} · ${image.height} × ${image.width} · ${latent.dim} latent dimensions · trained on ${training.data}`;
+      `${made.kind} · ${image.width} × ${image.height} · ${latent.dim} latent dimensions · trained on ${training.data}`;
     document.getElementById("unfit").hidden = model.manifest.evaluation?.grade !== "bad";
     document.title = `${title} · ${model.name} · rae-serve`;
   }

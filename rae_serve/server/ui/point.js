@@ -1,6 +1,8 @@
 // The point that Explore and Edit start from: a row of a seed, the mean, or a picture of the user's own.
 
+import { detail } from "./catalog.js";
 import { area, button, field, integer, make, put } from "./elements.js";
+import { fit } from "./scale.js";
 import { curlOf, curlOfRow, latentOf, postBlob, postFile, quoted } from "./service.js";
 import { change, files, state } from "./state.js";
 
@@ -85,7 +87,11 @@ export async function encoded(model, file, signal) {
 // Show the image of a row of a seed in a figure, at the temperature of the state.
 export function showRow(shown, model, seed, row) {
   const { temperature } = state, body = { model, seed, offset: row, temperature };
-  shown.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(model, { seed, temperature }, row));
+  const load = async (signal) => {
+    fit(shown.element, (await detail(model, signal)).manifest.image); // the page may be fit to the images of another model
+    return postBlob("/v1/sample", body, signal);
+  };
+  shown.want(JSON.stringify(body), load, curlOfRow(model, { seed, temperature }, row));
 }
 
 // Show the image of a latent in a figure.

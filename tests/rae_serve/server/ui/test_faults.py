@@ -43,7 +43,7 @@ def test_waiting_looks_like_waiting(page, server):
     assert waiting.locator("button").first.evaluate("e => getComputedStyle(e).animationName") == "wave"
     box = page.locator(".tiles button").last.bounding_box()
     held.let_go()
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
     expect(waiting).to_have_count(0)
     assert page.locator(".tiles button").last.bounding_box() == box
 
@@ -52,7 +52,7 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(page, server):
     fails_once(page, "**/v1/sample", 429, **{"Retry-After": "1"})
     page.goto(f"{server}/ui/#gallery?model=digits")
     page.get_by_role("status").get_by_text("busy").wait_for()
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
     assert page.get_by_role("alert").filter(visible=True).count() == 0
 
 
@@ -63,7 +63,7 @@ def test_a_service_that_is_down_is_said_and_asked_again(page, server):
     fault.wait_for()
     page.unroute("**/v1/models")
     fault.get_by_role("button", name="Retry").click()
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
 
 
 def test_a_service_without_models_says_how_to_make_one(page, server):
@@ -73,7 +73,7 @@ def test_a_service_without_models_says_how_to_make_one(page, server):
     assert clipboard(page) == "rae-serve export runs/digits --out exported/digits"
     page.unroute("**/v1/models")
     ask_again(page)
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_page_asks_for_a_key_once(browser, locked_server, engine, tmp_path, 
         page.get_by_label("Key").last.fill(key)
         page.keyboard.press("Enter")
     assert np.array_equal(shown(page, "Seed 11, row 5"), engine.sample(1, seed=11, offset=5)[0, ..., 0])
-    page.get_by_title("Seed 11, row 5").click()
+    page.get_by_title("Seed 11, row 5", exact=True).click()
     page.get_by_role("button", name="Copy curl").click()
     assert KEY not in clipboard(page)
     monkeypatch.setenv("RAE_SERVE_KEY", KEY)

@@ -2,7 +2,7 @@
 
 import { advice, area, make } from "./elements.js";
 import { pathOf } from "./point.js";
-import { getBlob } from "./service.js";
+import { getBlob, pathOfModel } from "./service.js";
 
 const SHOWN = 16; // the most dimensions that are shown unasked
 const GRADES = { good: "Fit to ship", doubtful: "Look closer before you ship it", bad: "Not fit to ship" };
@@ -62,7 +62,7 @@ function spreads({ std, active, quantiles, prior_quantiles: prior, quantile_leve
 function shown(model, { title, caption, file }, life) {
   const image = make("img", { alt: title }), place = area(image, life, "tall");
   place.want(file, async (signal) => {
-    const picture = await getBlob(`/v1/models/${encodeURIComponent(model.name)}/pictures/${file}`, signal);
+    const picture = await getBlob(pathOfModel(model.name, `/pictures/${file}`), signal);
     return () => { image.src = URL.createObjectURL(picture); };
   });
   return make("section", {}, make("h3", {}, title), make("p", {}, caption), place.element);

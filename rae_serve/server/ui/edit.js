@@ -36,8 +36,7 @@ export function edit(model, life) {
     if (file !== files.get(state.picture)) showOwn(files.get(state.picture));
     seen.element.hidden = !file;
     if (file) {
-      const prepared = async (signal) => (await postFile("/v1/prepare", model.name, file, signal)).blob();
-      seen.want(state.picture, prepared, curlOfFile("/v1/prepare", model.name, file));
+      seen.want(state.picture, (signal) => postFile("blob", "/v1/prepare", model.name, file, signal), curlOfFile("/v1/prepare", model.name, file));
     }
     before.name(file ? "Reconstructed" : "Start");
     sliders.forEach((one, i) => one.set(state.edit[attributes[i][0]] ?? 0));

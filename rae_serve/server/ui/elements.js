@@ -14,8 +14,13 @@ export function make(tag, properties = {}, ...children) {
 const announced = document.getElementById("notice");
 let hiding;
 
+// Add an element where it can be seen and used: a modal dialog hides everything else.
+function addOnTop(element) {
+  (document.querySelector("dialog[open]") ?? document.body).append(element);
+}
+
 export function notice(text) {
-  (document.querySelector("dialog[open]") ?? document.body).append(announced); // a modal dialog hides everything else
+  addOnTop(announced);
   announced.textContent = text;
   announced.classList.add("shown");
   clearTimeout(hiding);
@@ -27,7 +32,7 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
   } catch { // without https, browsers allow this only on localhost
     const area = make("textarea", { value: text });
-    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    addOnTop(area);
     area.select();
     document.execCommand("copy");
     area.remove();

@@ -149,7 +149,7 @@ function details(model, life) {
       go("Interpolate from", ({ seed, row }) => ({ view: "interpolate", start: { seed, row } })),
       go("Interpolate to", ({ seed, row }) => ({ view: "interpolate", end: { seed, row } }))));
   dialog.addEventListener("cancel", (event) => { event.preventDefault(); leave(); });
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) leave(); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog && event.detail < 2) leave(); }); // 2: of the click that opened it
   dialog.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by) step(by);

@@ -44,7 +44,11 @@ async function render() {
   try {
     const model = await detail(state.model, signal);
     if (signal.aborted) return;
-    show(model);
+    const { dim } = model.manifest.latent;
+    const lengths = [state.latent, state.start.latent, state.end.latent].map((latent) => latent?.length ?? dim);
+    if (lengths.every((length) => length === dim)) return show(model);
+    say([`The address has a latent of another model: those of “${model.name}” have ${dim} numbers.`],
+      button("Go on without that", () => change(forModel(model.name), { replace: true })));
   } catch (error) {
     if (!signal.aborted) say([error.message], button("Retry", render));
   }

@@ -2,7 +2,7 @@
 
 import { advice, area, field, figure, make, offer, select } from "./elements.js";
 import { atPoint, endButtons, moved, pathOf, showLatent, UNTOUCHED } from "./point.js";
-import { dataUrl, getJson, postJson } from "./service.js";
+import { dataUrl, getJson, pathOfModel, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
 const COLUMNS = 16, ROWS = 12; // of the decoded plane, and the shape of the map
@@ -39,7 +39,7 @@ export function map(model, life) {
   });
 
   async function load(signal) {
-    points ??= await getJson(`/v1/models/${encodeURIComponent(model.name)}/map`, signal);
+    points ??= await getJson(pathOfModel(model.name, "/map"), signal);
     view ??= viewOf([...points.images, ...points.prior]);
     if (state.layer === "pictures" && !cells) {
       const grid = Array.from({ length: COLUMNS * ROWS }, (_, i) => [(i % COLUMNS) / COLUMNS, Math.floor(i / COLUMNS) / ROWS]);

@@ -78,7 +78,7 @@ export function atPoint(model, life, buttons, content, draw) {
 // Encode a picture of the user's own.
 export async function encoded(model, file, signal) {
   try {
-    return (await (await postFile("/v1/encode", model.name, file, signal)).json()).latents[0];
+    return (await postFile("json", "/v1/encode", model.name, file, signal)).latents[0];
   } catch (error) {
     throw error.status ? new Error(`“${file.name}” ${error.message.replace(/^body: /, "cannot be used: it ")}.`) : error;
   }

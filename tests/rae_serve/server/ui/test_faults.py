@@ -35,8 +35,12 @@ def test_a_failure_stays_where_it_happened_and_can_be_tried_again(page, server, 
 
 
 def test_waiting_looks_like_waiting(page, server):
+    models = Held(page, "**/v1/models")
     held = Held(page, re.compile("/v1/(sample|interpolate)"))
     page.goto(f"{server}/ui/#gallery?model=digits")
+    models.wait()
+    assert "Loading" in page.locator("main").evaluate("e => getComputedStyle(e, '::before').content")
+    models.let_go()
     held.wait()
     waiting = page.locator(".area[aria-busy=true]")
     expect(waiting).to_have_count(1)
@@ -54,6 +58,24 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(page, server):
     page.get_by_role("status").get_by_text("busy").wait_for()
     loaded(page, "Seed 7, row 71")
     assert page.get_by_role("alert").filter(visible=True).count() == 0
+
+
+def test_an_answer_that_is_not_the_services_is_said_in_plain_words(page, server):
+    answers = [
+        ({"status": 200, "content_type": "text/html", "body": "<p>Log in"}, "What answers here is not the service."),
+        ({"status": 502, "body": "<p>Bad gateway"}, "The service answered 502."),
+        ({"status": 500, "json": {"error": "no detail"}}, "The service answered 500."),
+        ({"status": 503, "headers": {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}}, "The service answered 503."),
+        ({"status": 429, "headers": {"Retry-After": "3600"}}, "The service answered 429."),
+    ]
+    given = [answer for answer, _ in answers]
+    page.route("**/v1/sample", lambda route: route.fulfill(**given.pop(0)) if given else route.continue_())
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    fault = page.get_by_role("alert").filter(visible=True)
+    for _, text in answers:
+        expect(fault).to_contain_text(text)
+        fault.get_by_role("button", name="Retry").click()
+    loaded(page, "Seed 7, row 71")
 
 
 def test_a_service_that_is_down_is_said_and_asked_again(page, server):
@@ -83,6 +105,7 @@ def test_a_service_without_models_says_how_to_make_one(page, server):
         ("gallery?seed=abc", "seed must be a whole number from 0 to"),
         ("explore?row=-3", "row must be a whole number from 0 to"),
         ("explore?latent=AAA", "latent must be a latent"),
+        ("explore?latent=AACAPw", "a latent of another model: those of “digits” have 8 numbers"),
         ("interpolate?start=7", "start must be SEED:ROW or a latent"),
         ("interpolate?steps=1000", "steps must be a whole number from 2 to 64"),
         ("edit?edit=Smile", "edit must be NAME:NUMBER"),

@@ -99,7 +99,7 @@ export function area(content, life, className = "") {
 // Make a figure whose picture can be replaced, with buttons that copy its curl command and save it.
 //
 // `want(key, load, curl, group)`: `load(signal)` returns a Blob or the address of the picture.
-export function figure(name, life, fileName = "image") {
+export function figure(name, life, fileName) {
   const image = make("img", { alt: name, decoding: "sync" });
   const place = area(make("div", { class: "frame" }, image), life);
   const caption = make("span", {}, name);
@@ -138,9 +138,9 @@ async function enlarged(image, factor) {
 }
 
 // Make a menu that saves files. `entries()` returns [label, file name, function that returns a Blob] of each.
-export function saver(entries, label = "Download") {
+export function saver(entries) {
   const list = make("div", { class: "list" });
-  const menu = make("details", { class: "menu" }, make("summary", {}, label), list);
+  const menu = make("details", { class: "menu" }, make("summary", {}, "Download"), list);
   const save = async (name, load) => {
     menu.open = false;
     try {

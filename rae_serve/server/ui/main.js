@@ -30,14 +30,14 @@ async function render() {
   }
   pixels.value = state.pixels;
   if (!catalog.models) return;
-  offerModels();
+  const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
+  offer(choice, names.includes(wanted) ? names : [wanted, ...names], wanted);
   if (faults.length) return say(faults.map(({ what }) => what), button("Go on without that", () => change({}, { replace: true })));
   if (!catalog.models.length) return say([], advice("This service has no model yet. These three commands make one; it then appears here by itself.",
     "pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
   if (!state.model) return change({ model: catalog.preset }, { replace: true });
-  if (!catalog.models.some(({ name }) => name === state.model)) {
-    return say([`There is no model “${state.model}” here.`],
-      ...catalog.models.map(({ name }) => button(`Use ${name}`, () => change(forModel(name)))));
+  if (!names.includes(state.model)) {
+    return say([`There is no model “${state.model}” here.`], ...names.map((name) => button(`Use ${name}`, () => change(forModel(name)))));
   }
   place.setAttribute("aria-busy", "true");
   if (mounted?.model.name !== state.model) mounted?.element.setAttribute("inert", "");
@@ -87,12 +87,6 @@ function say(sentences, ...actions) {
   document.getElementById("facts").textContent = "";
   place.replaceChildren(make("div", { class: "fault page", role: "alert" },
     ...sentences.map((sentence) => make("p", {}, sentence)), make("div", { class: "bar" }, ...actions)));
-}
-
-function offerModels() {
-  const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
-  if (!names.includes(wanted)) names.unshift(wanted);
-  offer(choice, names, wanted);
 }
 
 // What stays when the model changes: a latent means something else to another model.

@@ -28,7 +28,7 @@ export function map(model, life) {
   const label = select([], (value) => change({ label: value }));
   const ground = area(plane, life);
   const place = atPoint(model, life, [field("Map of", layer), field("Label", label)], make("div", { class: "split" },
-    make("div", { class: "stage" }, shown.element, endButtons(() => latent)),
+    make("div", { class: "stage" }, shown.element, make("div", { class: "bar" }, ...endButtons(() => latent))),
     make("div", {}, ground.element,
       make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click or tap to take it, drag " +
         `to interpolate. Both directions together hold ${Math.round(100 * (across + down))}\u00a0% of the variance of the codes. The rest is ` +

@@ -18,6 +18,7 @@ const place = document.getElementById("view"), choice = document.getElementById(
 const links = document.querySelectorAll("a[data-view]"), pixels = document.getElementById("pixels");
 let mounted = null; // the view on the page, with the model that it was made for
 let turn = new AbortController(); // of the render that is running; a newer one ends it
+let lost = false; // whether the service did not answer when it was last asked for the models
 
 async function render() {
   turn.abort();
@@ -100,8 +101,11 @@ function forModel(name) {
 
 async function askAgain() {
   try {
-    if (await refresh()) render();
+    if (await refresh() || lost) render();
+    if (lost) for (const retry of place.querySelectorAll(".area > .fault:not([hidden]) button")) retry.click();
+    lost = false;
   } catch (error) {
+    lost = true;
     if (catalog.models) notice(error.message);
     else say([error.message], button("Retry", askAgain));
   }

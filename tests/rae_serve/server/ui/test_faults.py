@@ -88,6 +88,19 @@ def test_a_service_that_is_down_is_said_and_asked_again(page, server):
     loaded(page, "Seed 7, row 71")
 
 
+def test_the_page_tries_again_by_itself_when_the_service_is_back(page, server):
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    loaded(page, "Seed 7, row 71")
+    page.route("**/v1/**", lambda route: route.abort())
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("alert").filter(has_text="The service does not answer. Is it running?").wait_for()
+    ask_again(page)
+    page.get_by_role("status").get_by_text("The service does not answer.").wait_for()
+    page.unroute("**/v1/**")
+    ask_again(page)
+    loaded(page, "Seed 7, row 143")
+
+
 def test_a_service_without_models_says_how_to_make_one(page, server):
     page.route("**/v1/models", lambda route: route.fulfill(status=404, json={"detail": "the server has no model"}))
     page.goto(f"{server}/ui/")

@@ -96,7 +96,13 @@ export function area(content, life, className = "") {
   };
 }
 
-// Make a figure whose picture can be replaced, with buttons that copy its curl command and save it.
+// Put a caption under a picture, with buttons that copy its curl command and save it, and others.
+export function captioned(content, caption, command, files, ...others) {
+  const tools = make("div", { class: "tools" }, ...others, copyButton("Copy curl", command), saver(files));
+  return make("figure", {}, content, make("figcaption", {}, caption, tools));
+}
+
+// Make a figure whose picture can be replaced.
 //
 // `want(key, load, curl, group)`: `load(signal)` returns a Blob or the address of the picture.
 export function figure(name, life, fileName) {
@@ -104,9 +110,8 @@ export function figure(name, life, fileName) {
   const place = area(make("div", { class: "frame" }, image), life);
   const caption = make("span", {}, name);
   let command = "";
-  const tools = make("div", { class: "tools" }, copyButton("Copy curl", () => command), saver(() => pictureFiles(image, fileName)));
   return {
-    element: make("figure", {}, place.element, make("figcaption", {}, caption, tools)),
+    element: captioned(place.element, caption, () => command, () => pictureFiles(image, fileName)),
     name(text, shown = text) {
       caption.textContent = shown;
       image.alt = text;

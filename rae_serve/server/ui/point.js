@@ -16,7 +16,7 @@ export function temperatureField() {
 
 // Make a form for the seed and what else is given, as [name, input] by the key of the state; and add more controls.
 export function seedForm(others, ...more) {
-  const fields = Object.entries({ seed: ["Seed", integer(0, undefined, "seed")], ...others });
+  const fields = Object.entries({ seed: ["Seed", integer()], ...others });
   const element = make("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
     change({ ...UNTOUCHED, ...Object.fromEntries(fields.map(([key, [, input]]) => [key, Number(input.value)])) });

@@ -17,7 +17,7 @@ from filelock import FileLock
 from rae_serve import parity
 from rae_serve.bundle import GENERATOR, GRAPHS, Bundle, annotate, name_of
 from rae_serve.engine import Engine
-from rae_serve.errors import BundleError, InvalidInput, NotFound
+from rae_serve.errors import BundleError, InvalidInput, NotFound, RaeServeError
 from rae_serve.files import named_errors
 from rae_serve.manifest import MANIFEST, Attribute
 from rae_serve.server import metrics, placement
@@ -159,22 +159,28 @@ class Catalog:
         """Write an attribute into the bundle of an engine; `refresh` then loads the bundle again.
 
         Raises:
-            InvalidInput: The operator does not allow it, the name is taken, or the bundle is another by now; the
-                field is `keep`.
-            RaeServeError: The bundle cannot be read or written.
+            InvalidInput: The operator does not allow it, the name is taken, the bundle is another by now, or its
+                folder cannot be written; the field is `keep`.
         """
         if not self.settings.keep_attributes:
             problem = "the operator does not allow it; RAE_SERVE_KEEP_ATTRIBUTES=true does"
             raise InvalidInput("keep", problem)
         path = engine.bundle.path
-        # Other workers may write at the same time.
-        with named_errors(path), FileLock(path / _LOCK, timeout=self.settings.max_seconds):
-            bundle = Bundle.load(path)
-            if bundle.manifest.digest != engine.manifest.digest:
-                raise InvalidInput("keep", "the bundle has just been replaced; try again")
-            if name in bundle.manifest.directions():
-                raise InvalidInput("keep", f"the model has an attribute {name!r} already; choose another name")
-            annotate(bundle, attributes={**bundle.manifest.attributes, name: attribute})
+        try:
+            # Other workers may write at the same time.
+            with named_errors(path), FileLock(path / _LOCK, timeout=self.settings.max_seconds):
+                bundle = Bundle.load(path)
+                if bundle.manifest.digest != engine.manifest.digest:
+                    raise InvalidInput("keep", "the bundle has just been replaced; try again")
+                if name in bundle.manifest.directions():
+                    raise InvalidInput("keep", f"the model has an attribute {name!r} already; choose another name")
+                annotate(bundle, attributes={**bundle.manifest.attributes, name: attribute})
+        except InvalidInput:
+            raise
+        except RaeServeError as error:
+            log.warning("an attribute of %s was not kept: %s", engine.bundle.name, error)
+            problem = "the server cannot write into the model's bundle; its log has the reason for its operator"
+            raise InvalidInput("keep", problem) from None
 
     def update_metrics(self) -> None:
         """Set the gauges of this worker. No worker can set those of another one."""

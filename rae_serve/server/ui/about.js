@@ -2,7 +2,7 @@
 
 import { advice, area, make } from "./elements.js";
 import { pathOf } from "./point.js";
-import { getBlob } from "./service.js";
+import { getBlob, pathOfModel } from "./service.js";
 
 const SHOWN = 16; // the most dimensions that are shown unasked
 const GRADES = { good: "Fit to ship", doubtful: "Look closer before you ship it", bad: "Not fit to ship" };
@@ -12,14 +12,14 @@ export function about(model, life) {
   const facts = {
     "Model": `${made.model.kind}, by the recipe ${made.model.recipe}`,
     "Training": `${training.steps.toLocaleString()} steps on ${training.images.toLocaleString()} images of ${training.data}, seed ${training.seed}`,
-    "Shapes": `${noise.dim} numbers of noise → latent of ${latent.dim} dimensions → image of ${image.height} × ${image.width}, ${image.mode === "L" ? "grey" : "colour"}`,
+    "Shapes": `${noise.dim} numbers of noise → latent of ${latent.dim} dimensions → image of ${image.width} × ${image.height}, ${image.mode === "L" ? "grey" : "colour"}`,
     "Attributes": Object.entries(attributes).map(([name, { auc }]) => (auc === undefined ? name : `${name} (AUC ${auc.toFixed(2)})`)).join(", ") || "none",
     "Licence": made.licence,
     "Made by": made.created_by,
     "Digest": made.digest,
   };
   const figures = [...Object.entries(quality).map(([name, { value, protocol }]) => [name.replaceAll("_", " "), String(Number(value.toPrecision(4))), protocol]),
-    ["parity", `${parity.decoder_grey_levels} grey levels`, "ONNX against torch, on the golden images"]];
+    ["parity", `${parity.decoder_grey_levels} of 255`, "grey levels, ONNX against torch, on the golden images"]];
   return {
     about: `What “${model.name}” is, and how good.`,
     element: make("div", { class: "about" },
@@ -40,7 +40,7 @@ function verdict({ grade, summary, data, findings }) {
 }
 
 function table(headings, rows) {
-  const cells = (tag, texts) => make("tr", {}, ...texts.map((text) => make(tag, {}, text)));
+  const cells = (tag, texts) => make("tr", {}, ...texts.map((text) => make(tag, { class: text === "bad" ? text : "" }, text)));
   return make("div", { class: "wide", tabIndex: 0, role: "group", "aria-label": headings[0] },
     make("table", {}, make("thead", {}, cells("th", headings)), make("tbody", {}, ...rows.map((row) => cells("td", row)))));
 }
@@ -62,7 +62,7 @@ function spreads({ std, active, quantiles, prior_quantiles: prior, quantile_leve
 function shown(model, { title, caption, file }, life) {
   const image = make("img", { alt: title }), place = area(image, life, "tall");
   place.want(file, async (signal) => {
-    const picture = await getBlob(`/v1/models/${encodeURIComponent(model.name)}/pictures/${file}`, signal);
+    const picture = await getBlob(pathOfModel(model.name, `/pictures/${file}`), signal);
     return () => { image.src = URL.createObjectURL(picture); };
   });
   return make("section", {}, make("h3", {}, title), make("p", {}, caption), place.element);

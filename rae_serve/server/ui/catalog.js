@@ -1,6 +1,6 @@
 // The models of the service. They may change while the page is open.
 
-import { getJson } from "./service.js";
+import { getJson, pathOfModel } from "./service.js";
 import { state } from "./state.js";
 
 export const catalog = { models: null, preset: "" };
@@ -8,7 +8,7 @@ const details = new Map();
 
 // Return a model with its manifest.
 export async function detail(name, signal) {
-  if (!details.has(name)) details.set(name, await getJson(`/v1/models/${encodeURIComponent(name)}`, signal));
+  if (!details.has(name)) details.set(name, await getJson(pathOfModel(name), signal));
   return details.get(name);
 }
 
@@ -30,7 +30,7 @@ export async function refresh() {
       details.delete(name);
       continue;
     }
-    const now = await getJson(`/v1/models/${encodeURIComponent(name)}`);
+    const now = await getJson(pathOfModel(name));
     if (JSON.stringify(now) === JSON.stringify(known)) continue;
     details.set(name, now);
     changed = true;

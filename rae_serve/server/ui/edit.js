@@ -27,18 +27,16 @@ export function edit(model, life) {
   seen.element.hidden = true;
   let file;
   const buttons = [button("Reset all", () => change(RESET)), chooser("Your picture: choose, drop or paste", takeFile)];
-  const place = atPoint(model, life, buttons, make("div", {},
+  const place = atPoint(model, life, buttons, make("div", { class: "edit" },
     make("div", { class: "trio" }, own, seen.element, before.element, after.element),
-    make("h3", {}, "Attributes"),
-    attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : advice(
-      "This model has no attributes yet. The gallery makes one of pictures that you mark, and this command of labelled pictures; they then appear here:",
-      `rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`)),
+    make("div", {}, make("h3", {}, "Attributes"), attributes.length ? make("div", { class: "sliders" }, ...sliders.map((one) => one.element)) : advice(
+      "This model has no attributes yet. Mark pictures in the gallery to make one, or let this command find some in labelled pictures. They then appear here:",
+      `rae-serve attributes ${pathOf(model)} --data LABELLED_PICTURES`))),
   (base, group) => {
     if (file !== files.get(state.picture)) showOwn(files.get(state.picture));
     seen.element.hidden = !file;
     if (file) {
-      const prepared = async (signal) => (await postFile("/v1/prepare", model.name, file, signal)).blob();
-      seen.want(state.picture, prepared, curlOfFile("/v1/prepare", model.name, file));
+      seen.want(state.picture, (signal) => postFile("blob", "/v1/prepare", model.name, file, signal), curlOfFile("/v1/prepare", model.name, file));
     }
     before.name(file ? "Reconstructed" : "Start");
     sliders.forEach((one, i) => one.set(state.edit[attributes[i][0]] ?? 0));

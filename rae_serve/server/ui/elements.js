@@ -14,8 +14,13 @@ export function make(tag, properties = {}, ...children) {
 const announced = document.getElementById("notice");
 let hiding;
 
+// Add an element where it can be seen and used: a modal dialog hides everything else.
+function addOnTop(element) {
+  (document.querySelector("dialog[open]") ?? document.body).append(element);
+}
+
 export function notice(text) {
-  (document.querySelector("dialog[open]") ?? document.body).append(announced); // a modal dialog hides everything else
+  addOnTop(announced);
   announced.textContent = text;
   announced.classList.add("shown");
   clearTimeout(hiding);
@@ -27,7 +32,7 @@ export async function copy(text) {
     await navigator.clipboard.writeText(text);
   } catch { // without https, browsers allow this only on localhost
     const area = make("textarea", { value: text });
-    (document.querySelector("dialog[open]") ?? document.body).append(area);
+    addOnTop(area);
     area.select();
     document.execCommand("copy");
     area.remove();
@@ -91,17 +96,22 @@ export function area(content, life, className = "") {
   };
 }
 
-// Make a figure whose picture can be replaced, with buttons that copy its curl command and save it.
+// Put a caption under a picture, with buttons that copy its curl command and save it, and others.
+export function captioned(content, caption, command, files, ...others) {
+  const tools = make("div", { class: "tools" }, ...others, copyButton("Copy curl", command), saver(files));
+  return make("figure", {}, content, make("figcaption", {}, caption, tools));
+}
+
+// Make a figure whose picture can be replaced.
 //
 // `want(key, load, curl, group)`: `load(signal)` returns a Blob or the address of the picture.
-export function figure(name, life, fileName = "image") {
+export function figure(name, life, fileName) {
   const image = make("img", { alt: name, decoding: "sync" });
   const place = area(make("div", { class: "frame" }, image), life);
   const caption = make("span", {}, name);
   let command = "";
-  const tools = make("div", { class: "tools" }, copyButton("Copy curl", () => command), saver(() => pictureFiles(image, fileName)));
   return {
-    element: make("figure", {}, place.element, make("figcaption", {}, caption, tools)),
+    element: captioned(place.element, caption, () => command, () => pictureFiles(image, fileName)),
     name(text, shown = text) {
       caption.textContent = shown;
       image.alt = text;
@@ -133,9 +143,9 @@ async function enlarged(image, factor) {
 }
 
 // Make a menu that saves files. `entries()` returns [label, file name, function that returns a Blob] of each.
-export function saver(entries, label = "Download") {
+export function saver(entries) {
   const list = make("div", { class: "list" });
-  const menu = make("details", { class: "menu" }, make("summary", {}, label), list);
+  const menu = make("details", { class: "menu" }, make("summary", {}, "Download"), list);
   const save = async (name, load) => {
     menu.open = false;
     try {
@@ -169,8 +179,8 @@ export function slider({ name, opposite, low, high, centre = 0, ticks = [], onIn
   const at = (value) => Math.min(1, Math.max(0, (value - input.min) / (input.max - input.min)));
   const marks = make("span", { class: "ticks", "aria-hidden": "true" });
   const element = make("div", { class: opposite ? "slider pair" : "slider" },
-    ...(opposite ? [make("span", {}, opposite)] : [make("span", {}, name)]), output, reset,
-    ...(opposite ? [make("span", {}, name)] : []), make("div", { class: "track" }, input, marks));
+    ...(opposite ? [make("span", {}, opposite), output, reset, make("span", {}, name)] : [make("span", {}, name), reset, output]),
+    make("div", { class: "track" }, input, marks));
   const move = (value) => { set(value); onInput(value); };
   const set = (value, start = home) => {
     home = start;

@@ -46,11 +46,8 @@ export function explore(model, life) {
     onPeek: () => preview(axis),
   }));
   const group = (some) => make("div", { class: "sliders" }, ...some.map((one) => one.element));
-  const rest = make("details", { class: "rest" },
-    make("summary", { onclick: (event) => {
-      event.preventDefault(); // the state opens it
-      change({ more: !state.more }, { replace: true });
-    } }, principal ? `The ${dim} dimensions one by one` : `The ${axes.length - count} narrower dimensions`), group(sliders.slice(count)));
+  const rest = make("details", { class: "rest", ontoggle: () => { if (rest.open !== state.more) change({ more: rest.open }, { replace: true }); } },
+    make("summary", {}, principal ? `The ${dim} dimensions one by one` : `The ${axes.length - count} narrower dimensions`), group(sliders.slice(count)));
 
   // Show what the axis under the pointer does, from its lowest tick to its highest.
   async function preview({ name, quantiles, to }) {
@@ -69,7 +66,7 @@ export function explore(model, life) {
 
   const buttons = [button("Mean", () => change({ ...UNTOUCHED, latent: mean })), button("Reset all", () => change(RESET))];
   const place = atPoint(model, life, buttons, make("div", { class: "split" },
-    make("div", { class: "stage" }, shown.element, endButtons(() => moved(model, base)), peek),
+    make("div", { class: "stage" }, shown.element, make("div", { class: "bar" }, ...endButtons(() => moved(model, base))), peek),
     make("div", {},
       group(sliders.slice(0, count)),
       make("p", { class: "hint" }, (principal ? `Along these directions lie ${percent(principal.shares.reduce((a, b) => a + b))} of the variance of the codes of images. ` : "") +

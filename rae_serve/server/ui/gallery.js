@@ -1,30 +1,28 @@
 // The view of the rows of a seed, of one model or of two side by side.
 
-import { area, button, copyButton, field, figure, integer, make, offer, put, saver, select, slider } from "./elements.js";
+import { area, button, copyButton, field, figure, integer, make, offer, saver, select, slider } from "./elements.js";
 import { catalog, detail } from "./catalog.js";
 import { markNext, marking, markOf, showMark } from "./marking.js";
-import { randomSeed, showRow, UNTOUCHED } from "./point.js";
+import { endButtons, seedForm, showRow, UNTOUCHED } from "./point.js";
 import { dataUrl, postBlob, postJson } from "./service.js";
 import { change, changeLive, linkTo, state } from "./state.js";
 import { fit } from "./scale.js";
 
-const PAGE = 48, HALF = 24; // images of one model, and of each of two; both fill whole rows of 12, 8, 6 and 4
+const PAGE = 72, HALF = 36; // images of one model, and of each of two; both fill whole rows at every width
 
 export function gallery(model, life) {
-  const seed = integer(0, undefined, "seed"), from = integer(0, undefined, "short"), size = () => (state.beside ? HALF : PAGE);
+  const size = () => (state.beside ? HALF : PAGE);
   const temperature = slider({
     name: "Temperature", low: 0, high: 2, centre: 1,
     onInput: (value) => changeLive({ temperature: Math.round(20 * value) / 20 }, "temperature"),
   });
-  const beside = select([], (name) => change({ beside: name })), mark = button("Mark", () => change({ marking: !state.marking }), { "aria-label": "Mark an attribute", title: "Mark pictures that have something, to make an attribute" });
-  const form = make("form", { class: "bar", onsubmit: (event) => {
-    event.preventDefault();
-    change({ ...UNTOUCHED, seed: Number(seed.value), from: Number(from.value) });
-  } }, field("Seed", seed), field("From row", from), make("button", { class: "primary" }, "Show"),
-    button("Random", () => change({ ...UNTOUCHED, seed: randomSeed(), row: 0, from: 0 })),
-    button("← Back", () => change({ from: Math.max(0, state.from - size()) })),
-    button("More →", () => change({ from: state.from + size() })),
-    temperature.element, field("Beside", beside), mark, saver(() => pageFiles(model)));
+  const beside = select([], (name) => change({ beside: name }));
+  const mark = button("Mark", () => change({ marking: !state.marking }),
+    { "aria-label": "Mark an attribute", title: "Mark pictures that have something, to make an attribute" });
+  const form = seedForm({ from: ["From row", integer(0, undefined, "short")] },
+    turn("←", "Earlier pictures", () => change({ from: Math.max(0, state.from - size()) })),
+    turn("→", "More pictures", () => change({ from: state.from + size() })),
+    temperature.element, field("Compare with", beside), mark, saver(() => pageFiles(model)));
   const sheets = make("div", { class: "sheets" }), first = sheet(model.name, life);
   const dialog = details(model, life), panel = marking(model, life);
   let second = null;
@@ -32,15 +30,14 @@ export function gallery(model, life) {
 
   return {
     about: "Each picture is a row of a seed. The same seed and row always make the same picture.",
-    element: make("div", {}, form, sheets, panel.element, dialog.element),
+    element: make("div", {}, form.element, sheets, panel.element, dialog.element),
     update() {
-      put(seed, state.seed);
-      put(from, state.from);
+      form.update();
       temperature.set(state.temperature);
       const others = catalog.models.filter(({ name }) => name !== model.name);
       // Marks are of one model.
       const known = !state.marking && others.some(({ name }) => name === state.beside);
-      offer(beside, [["", "one model"], ...others.map(({ name }) => name)], known ? state.beside : "");
+      offer(beside, [["", "nothing"], ...others.map(({ name }) => name)], known ? state.beside : "");
       beside.disabled = !others.length || state.marking;
       mark.setAttribute("aria-pressed", state.marking);
       panel.element.hidden = !state.marking;
@@ -56,6 +53,11 @@ export function gallery(model, life) {
       dialog.update(known ? state.beside : "");
     },
   };
+}
+
+// Make a button that shows a sign, and has a name.
+function turn(sign, name, onclick) {
+  return button(sign, onclick, { "aria-label": name, title: name });
 }
 
 function sheet(name, life) {
@@ -132,20 +134,17 @@ function details(model, life) {
     const from = row < state.from ? Math.max(0, state.from - size) : row >= state.from + size ? state.from + size : state.from;
     change({ row, from }, { replace: true });
   };
-  const go = (text, changes) => button(text, () => change({ open: false, ...changes(state) }));
+  const go = (text, view) => button(text, () => change({ ...UNTOUCHED, view, open: false }));
   const dialog = make("dialog", { class: "details", "aria-label": "A picture" },
     make("div", { class: "title" }, title,
-      button("←", () => step(-1), { "aria-label": "Previous" }), button("→", () => step(1), { "aria-label": "Next" }),
-      button("✕", leave, { "aria-label": "Close" })),
+      turn("←", "Previous", () => step(-1)), turn("→", "Next", () => step(1)), turn("✕", "Close", leave)),
     pictures,
     make("div", { class: "bar" },
-      go("Explore", () => ({ ...UNTOUCHED, view: "explore" })),
-      go("Edit", () => ({ ...UNTOUCHED, view: "edit" })),
+      go("Explore", "explore"), go("Edit", "edit"),
       copyButton("Copy link", () => linkTo(state)),
-      go("Interpolate from", ({ seed, row }) => ({ view: "interpolate", start: { seed, row } })),
-      go("Interpolate to", ({ seed, row }) => ({ view: "interpolate", end: { seed, row } }))));
+      ...endButtons()));
   dialog.addEventListener("cancel", (event) => { event.preventDefault(); leave(); });
-  dialog.addEventListener("click", (event) => { if (event.target === dialog) leave(); });
+  dialog.addEventListener("click", (event) => { if (event.target === dialog && event.detail < 2) leave(); }); // 2: of the click that opened it
   dialog.addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (by) step(by);

@@ -1,6 +1,6 @@
 // The view of the interpolation between two points, as a strip and as an animation.
 
-import { area, button, copyButton, field, figure, integer, make, put, saver, select } from "./elements.js";
+import { area, button, captioned, field, figure, integer, make, put, select } from "./elements.js";
 import { chooser, encoded, showLatent, showRow, takeDropped, temperatureField, UNTOUCHED } from "./point.js";
 import { curlOf, dataUrl, postBlob, postJson } from "./service.js";
 import { change, state } from "./state.js";
@@ -20,8 +20,8 @@ export function interpolate(model, life) {
   return {
     about: "A way from one picture to another, through the pictures between them.",
     element: make("div", {},
-      make("div", { class: "trio" }, start.element, finish.element, moving.element),
-      make("div", { class: "bar" }, field("Steps", steps), field("Temperature", temperature), field("Space", space), field("Path", path), swap),
+      make("div", { class: "trio" }, start.element, finish.element, make("div", { class: "player" }, moving.element,
+        make("div", { class: "bar" }, field("Steps", steps), field("Temperature", temperature), field("Space", space), field("Path", path), swap))),
       line.element),
     update() {
       const point = ({ seed, row, latent }) => latent ? { latent } : { seed, index: row, temperature: state.temperature };
@@ -56,7 +56,7 @@ function end(key, title, model, life) {
   const take = (file) => shown.want(file, async (signal) => change({ [key]: { latent: await encoded(model, file, signal) } }));
   return {
     element: make("div", { ondrop: (event) => takeDropped(event, take) }, shown.element,
-      make("div", { class: "bar ends" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser("Your picture", take, `${title}: your picture`), note),
+      make("div", { class: "bar" }, field(`${title} seed`, seed), field(`${title} row`, row)), chooser("Your picture", take, `${title}: your picture`), note),
     update() {
       const { latent, seed: number = state.seed, row: index = state.row } = state[key];
       put(seed, number);
@@ -78,8 +78,7 @@ function strip(model, life) {
   let body;
   const files = () => ["png", "webp", "npy"].map((format) => [`Strip (${format})`, `${model.name}-strip.${format}`, file(body, format)]);
   return {
-    element: make("figure", {}, place.element, make("figcaption", {}, "From start to end; choose a picture to explore it",
-      make("div", { class: "tools" }, copyButton("Copy curl", () => curlOf("/v1/interpolate", body, "strip.png")), saver(files)))),
+    element: captioned(place.element, "From start to end; choose a picture to explore it", () => curlOf("/v1/interpolate", body, "strip.png"), files),
     update(wanted) {
       body = wanted;
       place.want(JSON.stringify(wanted), async (signal) => {
@@ -124,8 +123,7 @@ function player(model, life) {
   const files = () => [["GIF", `${model.name}.gif`, file(body, "gif", smooth)], ["WebP", `${model.name}.webp`, file(body, "webp-animation", smooth)]];
   const command = () => curlOf("/v1/interpolate", { ...body, ...smooth, format: "webp-animation" }, "animation.webp");
   return {
-    element: make("figure", { class: "player" }, place.element, make("figcaption", {}, make("span", {}, "There and back"),
-      make("div", { class: "tools" }, toggle, copyButton("Copy curl", command), saver(files)))),
+    element: captioned(place.element, make("span", {}, "There and back"), command, files, toggle),
     update(wanted) {
       body = wanted;
       place.want(JSON.stringify(wanted), async (signal) => {

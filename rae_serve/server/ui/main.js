@@ -18,6 +18,7 @@ const place = document.getElementById("view"), choice = document.getElementById(
 const links = document.querySelectorAll("a[data-view]"), pixels = document.getElementById("pixels");
 let mounted = null; // the view on the page, with the model that it was made for
 let turn = new AbortController(); // of the render that is running; a newer one ends it
+let lost = false; // whether the service did not answer when it was last asked for the models
 
 async function render() {
   turn.abort();
@@ -30,21 +31,25 @@ async function render() {
   }
   pixels.value = state.pixels;
   if (!catalog.models) return;
-  offerModels();
+  const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
+  offer(choice, names.includes(wanted) ? names : [wanted, ...names], wanted);
   if (faults.length) return say(faults.map(({ what }) => what), button("Go on without that", () => change({}, { replace: true })));
   if (!catalog.models.length) return say([], advice("This service has no model yet. These three commands make one; it then appears here by itself.",
     "pip install '.[train]'", "rae-serve train flexae-digits --out runs/digits", "rae-serve export runs/digits --out exported/digits"));
   if (!state.model) return change({ model: catalog.preset }, { replace: true });
-  if (!catalog.models.some(({ name }) => name === state.model)) {
-    return say([`There is no model “${state.model}” here.`],
-      ...catalog.models.map(({ name }) => button(`Use ${name}`, () => change(forModel(name)))));
+  if (!names.includes(state.model)) {
+    return say([`There is no model “${state.model}” here.`], ...names.map((name) => button(`Use ${name}`, () => change(forModel(name)))));
   }
   place.setAttribute("aria-busy", "true");
   if (mounted?.model.name !== state.model) mounted?.element.setAttribute("inert", "");
   try {
     const model = await detail(state.model, signal);
     if (signal.aborted) return;
-    show(model);
+    const { dim } = model.manifest.latent;
+    const lengths = [state.latent, state.start.latent, state.end.latent].map((latent) => latent?.length ?? dim);
+    if (lengths.every((length) => length === dim)) return show(model);
+    say([`The address has a latent of another model: those of “${model.name}” have ${dim} numbers.`],
+      button("Go on without that", () => change(forModel(model.name), { replace: true })));
   } catch (error) {
     if (!signal.aborted) say([error.message], button("Retry", render));
   }
@@ -59,7 +64,7 @@ function show(model) {
     place.replaceChildren(element);
     const { image, latent, model: made, training } = model.manifest;
     document.getElementById("facts").textContent =
-      `${made.kind} · ${image.height} × ${image.width} · ${latent.dim} latent dimensions · trained on ${training.data}`;
+      `${made.kind} · ${image.width} × ${image.height} · ${latent.dim} latent dimensions · trained on ${training.data}`;
     document.getElementById("unfit").hidden = model.manifest.evaluation?.grade !== "bad";
     document.title = `${title} · ${model.name} · rae-serve`;
   }
@@ -85,12 +90,6 @@ function say(sentences, ...actions) {
     ...sentences.map((sentence) => make("p", {}, sentence)), make("div", { class: "bar" }, ...actions)));
 }
 
-function offerModels() {
-  const names = catalog.models.map(({ name }) => name), wanted = state.model || catalog.preset;
-  if (!names.includes(wanted)) names.unshift(wanted);
-  offer(choice, names, wanted);
-}
-
 // What stays when the model changes: a latent means something else to another model.
 function forModel(name) {
   const seeded = (end, row) => (end.latent ? { seed: state.seed, row } : end);
@@ -102,8 +101,11 @@ function forModel(name) {
 
 async function askAgain() {
   try {
-    if (await refresh()) render();
+    if (await refresh() || lost) render();
+    if (lost) for (const retry of place.querySelectorAll(".area > .fault:not([hidden]) button")) retry.click();
+    lost = false;
   } catch (error) {
+    lost = true;
     if (catalog.models) notice(error.message);
     else say([error.message], button("Retry", askAgain));
   }

@@ -2,7 +2,7 @@
 
 import { advice, area, field, figure, make, offer, select } from "./elements.js";
 import { atPoint, endButtons, moved, pathOf, showLatent, UNTOUCHED } from "./point.js";
-import { dataUrl, getJson, postJson } from "./service.js";
+import { dataUrl, getJson, pathOfModel, postJson } from "./service.js";
 import { change, changeLive, state } from "./state.js";
 
 const COLUMNS = 16, ROWS = 12; // of the decoded plane, and the shape of the map
@@ -27,10 +27,9 @@ export function map(model, life) {
   const layer = select([["all", "images and prior"], "images", "prior", ["pictures", "the plane, decoded"]], (value) => change({ layer: value }));
   const label = select([], (value) => change({ label: value }));
   const ground = area(plane, life);
-  const place = atPoint(model, life, [], make("div", { class: "split" },
-    make("div", { class: "stage" }, shown.element, endButtons(() => latent)),
+  const place = atPoint(model, life, [field("Map of", layer), field("Label", label)], make("div", { class: "split" },
+    make("div", { class: "stage" }, shown.element, make("div", { class: "bar" }, ...endButtons(() => latent))),
     make("div", {}, ground.element,
-      make("div", { class: "bar below" }, field("Show", layer), field("Label", label)),
       make("p", { class: "hint" }, "Dots: codes of images. Crosses: samples of the prior. Point at a place to see it, click or tap to take it, drag " +
         `to interpolate. Both directions together hold ${Math.round(100 * (across + down))}\u00a0% of the variance of the codes. The rest is ` +
         "hidden: what lies together here may be far apart."))),
@@ -40,7 +39,7 @@ export function map(model, life) {
   });
 
   async function load(signal) {
-    points ??= await getJson(`/v1/models/${encodeURIComponent(model.name)}/map`, signal);
+    points ??= await getJson(pathOfModel(model.name, "/map"), signal);
     view ??= viewOf([...points.images, ...points.prior]);
     if (state.layer === "pictures" && !cells) {
       const grid = Array.from({ length: COLUMNS * ROWS }, (_, i) => [(i % COLUMNS) / COLUMNS, Math.floor(i / COLUMNS) / ROWS]);
@@ -61,7 +60,7 @@ export function map(model, life) {
     const path = (some, step, look) => `<path ${look} d="${some.map(([x, y]) => `M${x} ${-y}${step}`).join("")}"/>`;
     const dots = (some, look = "") => path(some, `h${view.width / 1e5}`, look), arm = view.width / 200;
     const crosses = path(prior, `m${-arm} 0h${2 * arm}m${-arm} ${-arm}v${2 * arm}`, 'class="prior"');
-    const codes = dots(images) + classes.map(({ own, hue }) => dots(own, `style="stroke:hsl(${hue} 70% 50%)"`)).join("");
+    const codes = dots(images, names.length ? "" : 'style="stroke:var(--accent)"') + classes.map(({ own, hue }) => dots(own, `style="stroke:hsl(${hue} 70% 50%)"`)).join("");
     const layers = { all: crosses + codes, images: codes, prior: crosses, pictures: "" };
     drawing.innerHTML = view.svg(layers[state.layer]);
     if (state.layer === "pictures") drawing.append(...cells);

@@ -43,7 +43,7 @@ export function marking(model, life) {
   async function keep(event) {
     event.preventDefault();
     try {
-      await post("/v1/attributes", { ...request(), keep: name.value.trim() }, life);
+      await post("json", "/v1/attributes", { ...request(), keep: name.value.trim() }, life);
       said.textContent = `Kept. In a moment, Edit has a slider for “${name.value.trim()}”.`;
     } catch (error) {
       said.textContent = error.message.replace(/^keep: /, "");
@@ -83,7 +83,7 @@ export function marking(model, life) {
       strength.set(state.strength);
       if (!enough) return;
       found.want(JSON.stringify(body), async (signal) => {
-        const response = await (await post("/v1/attributes", body, signal)).json();
+        const response = await post("json", "/v1/attributes", body, signal);
         return () => { answer = response; show(); };
       });
       if (answer) tryOut();

@@ -1,6 +1,8 @@
 // The point that Explore and Edit start from: a row of a seed, the mean, or a picture of the user's own.
 
+import { detail } from "./catalog.js";
 import { area, button, field, integer, make, put } from "./elements.js";
+import { fit } from "./scale.js";
 import { curlOf, curlOfRow, latentOf, postBlob, postFile, quoted } from "./service.js";
 import { change, files, state } from "./state.js";
 
@@ -8,28 +10,22 @@ import { change, files, state } from "./state.js";
 export const RESET = { edit: {}, along: {}, move: {} };
 export const UNTOUCHED = { latent: null, picture: "", ...RESET };
 
-export function randomSeed() {
-  return Math.floor(Math.random() * 1e9);
-}
-
 export function temperatureField() {
   return make("input", { type: "number", min: 0, max: 10, step: 0.05, required: true, class: "short" });
 }
 
-// Make the fields that choose a row of a seed, with more buttons.
-function pointBar(more) {
-  const seed = integer(), row = integer(0, undefined, "short"), temperature = temperatureField();
+// Make a form for the seed and what else is given, as [name, input] by the key of the state; and add more controls.
+export function seedForm(others, ...more) {
+  const fields = Object.entries({ seed: ["Seed", integer()], ...others });
   const element = make("form", { class: "bar", onsubmit: (event) => {
     event.preventDefault();
-    change({ ...UNTOUCHED, seed: Number(seed.value), row: Number(row.value), temperature: Number(temperature.value) });
-  } }, field("Seed", seed), field("Row", row), field("Temperature", temperature), make("button", { class: "primary" }, "Show"),
-    button("Random", () => change({ ...UNTOUCHED, seed: randomSeed(), row: 0, from: 0 })), ...more);
+    change({ ...UNTOUCHED, ...Object.fromEntries(fields.map(([key, [, input]]) => [key, Number(input.value)])) });
+  } }, ...fields.map(([, [name, input]]) => field(name, input)), make("button", { class: "primary" }, "Show"),
+    button("Random", () => change({ ...UNTOUCHED, seed: Math.floor(Math.random() * 1e9), row: 0, from: 0 })), ...more);
   return {
     element,
     update() {
-      put(seed, state.seed);
-      put(row, state.row);
-      put(temperature, state.temperature);
+      for (const [key, [, input]] of fields) put(input, state[key]);
     },
   };
 }
@@ -52,11 +48,12 @@ export function takeDropped(event, take) {
 // of the state. A service that is slow never shows one point's answer at another point.
 export function atPoint(model, life, buttons, content, draw) {
   let base, loaded;
-  const bar = pointBar(buttons), place = area(content, life);
+  const form = seedForm({ row: ["Row", integer(0, undefined, "short")], temperature: ["Temperature", temperatureField()] }, ...buttons);
+  const place = area(content, life);
   return {
-    element: make("div", {}, bar.element, place.element),
+    element: make("div", {}, form.element, place.element),
     update() {
-      bar.update();
+      form.update();
       const { seed, row, temperature, picture, latent } = state, file = files.get(picture);
       const key = JSON.stringify(file ? picture : latent ?? [seed, row, temperature]);
       place.want(key, async (signal) => {
@@ -76,7 +73,7 @@ export function atPoint(model, life, buttons, content, draw) {
 // Encode a picture of the user's own.
 export async function encoded(model, file, signal) {
   try {
-    return (await (await postFile("/v1/encode", model.name, file, signal)).json()).latents[0];
+    return (await postFile("json", "/v1/encode", model.name, file, signal)).latents[0];
   } catch (error) {
     throw error.status ? new Error(`“${file.name}” ${error.message.replace(/^body: /, "cannot be used: it ")}.`) : error;
   }
@@ -85,7 +82,11 @@ export async function encoded(model, file, signal) {
 // Show the image of a row of a seed in a figure, at the temperature of the state.
 export function showRow(shown, model, seed, row) {
   const { temperature } = state, body = { model, seed, offset: row, temperature };
-  shown.want(JSON.stringify(body), (signal) => postBlob("/v1/sample", body, signal), curlOfRow(model, { seed, temperature }, row));
+  const load = async (signal) => {
+    fit(shown.element, (await detail(model, signal)).manifest.image); // the page may be fit to the images of another model
+    return postBlob("/v1/sample", body, signal);
+  };
+  shown.want(JSON.stringify(body), load, curlOfRow(model, { seed, temperature }, row));
 }
 
 // Show the image of a latent in a figure.
@@ -104,13 +105,12 @@ export function moved(model, base) {
   return base.map((start, i) => steps.reduce((sum, [direction, by]) => sum + by * direction[i], start + (state.move[i] ?? 0)));
 }
 
-// Make the buttons that take the point as an end of an interpolation. `latent()` is the point, moved.
+// Make the buttons that take the point as an end of an interpolation. `latent()` is the point, moved; without it, the row.
 export function endButtons(latent) {
-  const untouched = () => !state.latent && !Object.keys(RESET).some((key) => Object.keys(state[key]).length);
+  const untouched = () => !latent || (!state.latent && !Object.keys(RESET).some((key) => Object.keys(state[key]).length));
   const here = () => (untouched() ? { seed: state.seed, row: state.row } : { latent: latent() });
-  return make("div", { class: "bar" },
-    button("Interpolate from", () => change({ view: "interpolate", start: here() })),
-    button("Interpolate to", () => change({ view: "interpolate", end: here() })));
+  return Object.entries({ from: "start", to: "end" }).map(([word, key]) => button(`Interpolate ${word}`,
+    () => change({ view: "interpolate", open: false, [key]: here() })));
 }
 
 // Return the path of a model's bundle, as a command names it.

@@ -7,7 +7,7 @@ const SMALL = 64; // grey pictures up to this side are taken for drawings
 // Tell the style sheet how the pictures in an element are scaled.
 export function fit(element, { width, height, mode }) {
   const sharp = state.pixels === "auto" ? mode === "L" && Math.max(width, height) <= SMALL : state.pixels === "sharp";
-  element.dataset.pixels = sharp ? "sharp" : "smooth";
+  element.style.setProperty("--scaling", sharp ? "pixelated" : "auto");
   element.style.setProperty("--aspect", `${width} / ${height}`);
   element.style.setProperty("--unit", sharp ? `${width / devicePixelRatio}px` : "1px");
 }

@@ -6,33 +6,42 @@ const ROOT = new URL("../", document.baseURI).href.replace(/\/$/, "");
 const KEY = "rae-serve key";
 const FILE_TYPE = "application/octet-stream"; // of any picture: the service looks at the bytes
 const TRIES = 8; // how often a request is sent while the service is busy
+const PATIENCE = 10; // seconds; a service that is busy for longer is asked again by the user
 let asking = null;
 
-export async function getJson(path, signal) {
-  return (await request(ROOT + path, { signal })).json();
+// Return the path of a model, or of something below it.
+export function pathOfModel(name, below = "") {
+  return `/v1/models/${encodeURIComponent(name)}${below}`;
 }
 
-export async function getBlob(path, signal) {
-  return (await request(ROOT + path, { signal })).blob();
+export function getJson(path, signal) {
+  return request("json", path, { signal });
 }
 
-export async function post(path, body, signal) {
-  const headers = { "Content-Type": "application/json" };
-  return request(ROOT + path, { method: "POST", headers, body: JSON.stringify(body), signal });
+export function getBlob(path, signal) {
+  return request("blob", path, { signal });
 }
 
-export async function postBlob(path, body, signal) {
-  return (await post(path, body, signal)).blob();
+// Send a body as JSON, and return the response as "json" or as a "blob".
+export function post(kind, path, body, signal) {
+  return request(kind, path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body), signal });
 }
 
-export async function postJson(path, body, signal) {
-  return (await post(path, { ...body, format: "json" }, signal)).json();
+export function postBlob(path, body, signal) {
+  return post("blob", path, body, signal);
 }
 
-// Send a picture file to an address such as /v1/encode.
-export async function postFile(path, model, file, signal) {
-  const address = `${ROOT}${path}?model=${encodeURIComponent(model)}`;
-  return request(address, { method: "POST", headers: { "Content-Type": FILE_TYPE }, body: file, signal });
+export function postJson(path, body, signal) {
+  return post("json", path, { ...body, format: "json" }, signal);
+}
+
+// Send a picture file to a path such as /v1/encode.
+export function postFile(kind, path, model, file, signal) {
+  return request(kind, pathFor(path, model), { method: "POST", headers: { "Content-Type": FILE_TYPE }, body: file, signal });
+}
+
+function pathFor(path, model) {
+  return `${path}?model=${encodeURIComponent(model)}`;
 }
 
 // Return the latent of a point of the state, without its edits and moves.
@@ -45,7 +54,7 @@ export async function latentOf(model, { seed, row, temperature }, signal) {
 // Return the command that makes the picture of a row of a seed.
 export function curlOfRow(model, { seed, temperature }, row) {
   if (temperature !== 1) return curlOf("/v1/sample", { model, seed, offset: row, temperature });
-  return `curl ${authorization()}${quoted(`${ROOT}/v1/models/${encodeURIComponent(model)}/images/${seed}/${row}.png`)} -o image.png`;
+  return `curl ${authorization()}${quoted(ROOT + pathOfModel(model, `/images/${seed}/${row}.png`))} -o image.png`;
 }
 
 export function curlOf(path, body, file = "image.png") {
@@ -53,8 +62,8 @@ export function curlOf(path, body, file = "image.png") {
 }
 
 export function curlOfFile(path, model, file) {
-  const address = `${ROOT}${path}?model=${encodeURIComponent(model)}`;
-  return `curl ${authorization()}-H ${quoted("Content-Type: " + FILE_TYPE)} --data-binary ${quoted("@" + file.name)} ${quoted(address)} -o image.png`;
+  const body = `-H ${quoted("Content-Type: " + FILE_TYPE)} --data-binary ${quoted("@" + file.name)}`;
+  return `curl ${authorization()}${body} ${quoted(ROOT + pathFor(path, model))} -o image.png`;
 }
 
 export function dataUrl(png) {
@@ -70,22 +79,20 @@ function authorization() {
   return sessionStorage.getItem(KEY) ? '-H "Authorization: Bearer $RAE_SERVE_KEY" ' : "";
 }
 
-async function request(address, options) {
+async function request(kind, path, options) {
   for (let left = TRIES - 1; ; left--) {
     const key = sessionStorage.getItem(KEY);
     const headers = key ? { ...options.headers, Authorization: `Bearer ${key}` } : options.headers;
-    const response = await fetch(address, { ...options, headers }).catch((error) => {
-      throw error.name === "AbortError" ? error : new Error("The service does not answer. Is it running?");
-    });
-    if (response.ok) return response;
+    const response = await answerOf(fetch(ROOT + path, { ...options, headers }));
+    if (response.ok) return answerOf(response[kind]());
+    const seconds = Number(response.headers.get("Retry-After") ?? NaN);
     if (response.status === 401) {
       if (key === sessionStorage.getItem(KEY)) { // else another request has asked for a key in the meantime
         asking ??= askForKey(key !== null).finally(() => { asking = null; });
         sessionStorage.setItem(KEY, await asking);
       }
       left = TRIES;
-    } else if (left > 0 && response.headers.has("Retry-After")) {
-      const seconds = Number(response.headers.get("Retry-After"));
+    } else if (left > 0 && seconds <= PATIENCE) {
       notice(`The service is busy. Trying again in ${seconds} s …`);
       await pause(seconds, options.signal);
     } else {
@@ -94,12 +101,21 @@ async function request(address, options) {
   }
 }
 
-async function detailOf(response) {
+// Wait for a part of a response, and say a failure in words of the user's.
+async function answerOf(promise) {
   try {
-    return (await response.json()).detail;
-  } catch { // the body is no problem document
-    return `The service answered ${response.status}.`;
+    return await promise;
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error(error instanceof SyntaxError
+      ? "What answers here is not the service. Is there a proxy or a login between it and this page?"
+      : "The service does not answer. Is it running?");
   }
+}
+
+async function detailOf(response) {
+  const problem = await response.json().catch(() => null);
+  return typeof problem?.detail === "string" ? problem.detail : `The service answered ${response.status}.`;
 }
 
 function pause(seconds, signal) {

@@ -142,7 +142,7 @@ function packed(values) {
   return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
 }
 
-function unpacked(text, what = "a latent") {
+function unpacked(text, what = "a latent as “Copy link” writes it") {
   let bytes;
   try {
     bytes = Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));

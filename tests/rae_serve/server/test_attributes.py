@@ -107,6 +107,16 @@ def test_an_attribute_is_kept_only_if_the_operator_allows_it(serve, tmp_path):
     assert (tmp_path / "digits" / "manifest.json").read_bytes() == before
 
 
+def test_an_attribute_of_a_bundle_that_cannot_be_written_is_refused(serve, tmp_path, caplog):
+    client, _ = serve(keep_attributes=True)
+    lock = tmp_path / "digits" / ".attributes.lock"
+    lock.mkdir()  # which nobody can write as a file, not even root
+    asked = {"has": seeds(1, 5), "lacks": seeds(2, 5), "keep": "round"}
+    assert "cannot write" in errors(client.post("/v1/attributes", json=asked))["keep"]
+    assert str(lock.parent) in caplog.text
+    assert Bundle.load(tmp_path / "digits").manifest.attributes == {}
+
+
 def test_a_kept_attribute_edits_like_any_other_and_replaces_none(serve, tmp_path):
     client, catalog = serve(keep_attributes=True)
     bent = Attribute(direction=[0.5] * 8, source="by hand", opposite="straight")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+from playwright.sync_api import expect
 
 from rae_serve.bundle import Bundle, annotate
 from rae_serve.engine import Engine
@@ -49,6 +50,14 @@ def test_a_slider_is_filled_from_its_centre(page, server):
     filled = "e => ['--from', '--to'].map(name => Number(getComputedStyle(e).getPropertyValue(name)))"
     assert page.get_by_role("slider", name="Smile").evaluate(filled) == [0.25, 0.5]
     assert page.get_by_role("slider", name="Old to Young").evaluate(filled) == [0.5, 0.5]
+
+
+def test_the_edited_picture_stays_in_sight_of_every_slider(phone, server):
+    phone.goto(f"{server}/ui/#edit?model=strokes")
+    loaded(phone, "Edited")
+    phone.get_by_role("slider").last.scroll_into_view_if_needed()
+    assert phone.evaluate("scrollY") > 0
+    expect(phone.get_by_alt_text("Edited", exact=True)).to_be_in_viewport(ratio=1)
 
 
 def test_a_picture_of_ones_own_is_reconstructed(page, server, engine, bundle, wide_picture):

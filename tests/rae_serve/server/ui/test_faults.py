@@ -35,15 +35,19 @@ def test_a_failure_stays_where_it_happened_and_can_be_tried_again(page, server, 
 
 
 def test_waiting_looks_like_waiting(page, server):
+    models = Held(page, "**/v1/models")
     held = Held(page, re.compile("/v1/(sample|interpolate)"))
     page.goto(f"{server}/ui/#gallery?model=digits")
+    models.wait()
+    assert "Loading" in page.locator("main").evaluate("e => getComputedStyle(e, '::before').content")
+    models.let_go()
     held.wait()
     waiting = page.locator(".area[aria-busy=true]")
     expect(waiting).to_have_count(1)
     assert waiting.locator("button").first.evaluate("e => getComputedStyle(e).animationName") == "wave"
     box = page.locator(".tiles button").last.bounding_box()
     held.let_go()
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
     expect(waiting).to_have_count(0)
     assert page.locator(".tiles button").last.bounding_box() == box
 
@@ -52,8 +56,26 @@ def test_a_busy_service_is_asked_again_after_the_time_it_names(page, server):
     fails_once(page, "**/v1/sample", 429, **{"Retry-After": "1"})
     page.goto(f"{server}/ui/#gallery?model=digits")
     page.get_by_role("status").get_by_text("busy").wait_for()
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
     assert page.get_by_role("alert").filter(visible=True).count() == 0
+
+
+def test_an_answer_that_is_not_the_services_is_said_in_plain_words(page, server):
+    answers = [
+        ({"status": 200, "content_type": "text/html", "body": "<p>Log in"}, "What answers here is not the service."),
+        ({"status": 502, "body": "<p>Bad gateway"}, "The service answered 502."),
+        ({"status": 500, "json": {"error": "no detail"}}, "The service answered 500."),
+        ({"status": 503, "headers": {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}}, "The service answered 503."),
+        ({"status": 429, "headers": {"Retry-After": "3600"}}, "The service answered 429."),
+    ]
+    given = [answer for answer, _ in answers]
+    page.route("**/v1/sample", lambda route: route.fulfill(**given.pop(0)) if given else route.continue_())
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    fault = page.get_by_role("alert").filter(visible=True)
+    for _, text in answers:
+        expect(fault).to_contain_text(text)
+        fault.get_by_role("button", name="Retry").click()
+    loaded(page, "Seed 7, row 71")
 
 
 def test_a_service_that_is_down_is_said_and_asked_again(page, server):
@@ -63,7 +85,20 @@ def test_a_service_that_is_down_is_said_and_asked_again(page, server):
     fault.wait_for()
     page.unroute("**/v1/models")
     fault.get_by_role("button", name="Retry").click()
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
+
+
+def test_the_page_tries_again_by_itself_when_the_service_is_back(page, server):
+    page.goto(f"{server}/ui/#gallery?model=digits")
+    loaded(page, "Seed 7, row 71")
+    page.route("**/v1/**", lambda route: route.abort())
+    page.get_by_role("button", name="More").click()
+    page.get_by_role("alert").filter(has_text="The service does not answer. Is it running?").wait_for()
+    ask_again(page)
+    page.get_by_role("status").get_by_text("The service does not answer.").wait_for()
+    page.unroute("**/v1/**")
+    ask_again(page)
+    loaded(page, "Seed 7, row 143")
 
 
 def test_a_service_without_models_says_how_to_make_one(page, server):
@@ -73,7 +108,7 @@ def test_a_service_without_models_says_how_to_make_one(page, server):
     assert clipboard(page) == "rae-serve export runs/digits --out exported/digits"
     page.unroute("**/v1/models")
     ask_again(page)
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
 
 
 @pytest.mark.parametrize(
@@ -83,6 +118,7 @@ def test_a_service_without_models_says_how_to_make_one(page, server):
         ("gallery?seed=abc", "seed must be a whole number from 0 to"),
         ("explore?row=-3", "row must be a whole number from 0 to"),
         ("explore?latent=AAA", "latent must be a latent"),
+        ("explore?latent=AACAPw", "a latent of another model: those of “digits” have 8 numbers"),
         ("interpolate?start=7", "start must be SEED:ROW or a latent"),
         ("interpolate?steps=1000", "steps must be a whole number from 2 to 64"),
         ("edit?edit=Smile", "edit must be NAME:NUMBER"),
@@ -126,7 +162,7 @@ def test_the_page_asks_for_a_key_once(browser, locked_server, engine, tmp_path, 
         page.get_by_label("Key").last.fill(key)
         page.keyboard.press("Enter")
     assert np.array_equal(shown(page, "Seed 11, row 5"), engine.sample(1, seed=11, offset=5)[0, ..., 0])
-    page.get_by_title("Seed 11, row 5").click()
+    page.get_by_title("Seed 11, row 5", exact=True).click()
     page.get_by_role("button", name="Copy curl").click()
     assert KEY not in clipboard(page)
     monkeypatch.setenv("RAE_SERVE_KEY", KEY)

@@ -42,7 +42,7 @@ def show_marked(page, server: str, model: str) -> None:
 
 def test_marked_pictures_show_what_their_attribute_does_and_how_good_it_is(page, server, engine, found):
     page.goto(f"{server}/ui/#gallery?model=digits")
-    loaded(page, "Seed 7, row 47")
+    loaded(page, "Seed 7, row 71")
     page.get_by_role("button", name="Mark an attribute").click()
     panel = page.get_by_role("region", name="Mark an attribute")
     tiles = page.locator(".tiles button")
@@ -80,7 +80,7 @@ def test_too_few_marks_are_said(page, server):
 
 def test_marks_go_by_keyboard_and_by_thumb(phone, server):
     phone.goto(f"{server}/ui/#gallery?model=digits&marking=1")
-    loaded(phone, "Seed 7, row 47")
+    loaded(phone, "Seed 7, row 71")
     tiles = phone.locator(".tiles button")
     tiles.nth(4).tap()
     until_state(phone, has="7:4")
@@ -96,8 +96,8 @@ def test_marks_go_by_keyboard_and_by_thumb(phone, server):
 
 def test_marks_are_of_one_temperature_and_of_one_model(page, server):
     page.goto(f"{server}/ui/#gallery?model=digits&marking=1&temperature=0.5&beside=strokes")
-    loaded(page, "Seed 7, row 47")
-    expect(page.locator(".tiles button")).to_have_count(48)
+    loaded(page, "Seed 7, row 71")
+    expect(page.locator(".tiles button")).to_have_count(72)
     page.locator(".tiles button").first.click()
     until_state(page, has="7:0:0.5")
     page.locator("#model").select_option("strokes")

@@ -66,7 +66,8 @@ def test_images_of_the_bundle_are_those_of_torch(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("system", "stop_at"), [*product(["vae", "rae", "vamp-vae", "iop-vae"], [9, 19]), ("rae-flow", 22), ("rae-gan", 9)]
+    ("system", "stop_at"),
+    [*product(["vae", "rae", "vamp-vae", "iop-vae"], [9, 19]), ("rae-flow", 22), ("rae-gan", 9)],
 )
 def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(tmp_path, system, stop_at):
     """The prior of a RAE is fitted with the last joint step, which is the 20th; a flow then trains further."""

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from rae_serve.bundle import Bundle
-from training.quickstart import changes_for
+from training.quickstart import FOR_FEW, changes_for
 from training.survey import HANDED, Survey, chirality, describe, repeats, spread
 
 
@@ -46,6 +46,7 @@ def test_few_pictures_and_handed_ones_are_not_mirrored():
     assert not Survey(199, 0, grey, *rest, 0.5).mirrored
     assert not Survey(5_000, 0, grey, *rest, 0.9).mirrored
     assert changes_for(Survey(5_000, 0, grey, *rest, 0.5)) == ["horizontal_flip=true"]
+    assert changes_for(Survey(400, 0, grey, *rest, 0.9)) == ["horizontal_flip=false", *FOR_FEW]
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,16 @@ def _keep(path: Path, document: Mapping[str, Any], pictures: Sequence[report_pag
         Picture(title=picture.title, caption=picture.caption, file=name)
         for name, picture in zip(names, pictures, strict=True)
     ]
-    data = f"{document['data']['compared']:,} held-out images of {document['data']['source']}"
+    data = document["data"]
+    # A bundle is published: it says the name of the data, not where they are on this machine.
+    name = bundle.manifest.training.data if data["trained_on_these"] else Path(data["source"]).name
     bundles.annotate(
         bundle,
         added={name: picture.png for name, picture in zip(names, pictures, strict=True)},
         dropped={picture.file for picture in bundle.manifest.pictures()},
-        evaluation=Evaluation(**document["verdict"], data=data, pictures=shown),
+        evaluation=Evaluation(
+            **document["verdict"], data=f"{data['compared']:,} held-out images of {name}", pictures=shown
+        ),
     )
 
 

@@ -29,7 +29,7 @@ class RAEGAN(RAE):
 
     Args:
         adversarial: The length of the adversarial gradient, as a multiple of that of the other terms. Higher values
-            make details sharper and less exact.
+            make details sharper and less exact; 0 leaves the discriminator out.
         adversarial_start: The share of the training before the adversarial loss begins.
         discriminator_filters: Channels of the discriminator's first convolution.
         discriminator_lr: Learning rate of the discriminator's Adam.
@@ -62,7 +62,7 @@ class RAEGAN(RAE):
     def updates(self, batches: Iterator[Tensor], progress: float) -> Iterator[Update]:
         x = next(batches)
         reconstruction, terms = self.terms(x)
-        if progress < self.adversarial_start:
+        if not self.adversarial or progress < self.adversarial_start:
             yield "autoencoder", terms
             return
         adversarial = -self.discriminator(reconstruction).mean()

@@ -310,7 +310,10 @@ def test_a_bundle_keeps_its_verdict_and_pictures(command, alone, tmp_path, fails
     pictures = bundle.manifest.pictures()
     assert pictures[0].title == "Generated images"
     assert all(bundle.contents[picture.file].startswith(b"\x89PNG") for picture in pictures)
-    assert command(kept, *words, "--keep", "verdict")[0] == 0
-    assert Bundle.load(kept).manifest.pictures() == []
+    np.save(tmp_path / "mine.npy", load_data(run.recipe, "digits").images)
+    assert command(kept, *words, "--data", tmp_path / "mine.npy", "--keep", "verdict")[0] == 0
+    again = Bundle.load(kept).manifest
+    assert again.pictures() == []
+    assert again.evaluation.data == "40 held-out images of digits"  # a bundle says nothing of this machine
     assert list(kept.glob("picture-*")) == []
     fails([run.path, *words, "--keep", "verdict"], "keep", "is no bundle")

@@ -18,6 +18,7 @@ def test_the_discriminator_begins_when_it_is_told_to():
     learner, source = model(adversarial_start=0.5), batches()
     assert [name for name, _ in learner.updates(source, 0.4)] == ["autoencoder"]
     assert [name for name, _ in learner.updates(source, 0.5)] == ["autoencoder", "discriminator"]
+    assert [name for name, _ in model(adversarial=0.0).updates(source, 0.5)] == ["autoencoder"]
 
 
 @pytest.mark.parametrize("adversarial", [0.5, 2.0])

@@ -16,6 +16,7 @@ from rae_serve.errors import BundleError, RaeServeError
 from rae_serve.manifest import Attribute, Figure, Manifest, model_digest, read_manifest, schema, to_json
 
 DOCS = Path(__file__).parents[2] / "docs"
+BUNDLES = [DOCS.parent / "tests" / "data" / "digits", *sorted((DOCS.parent / "exported").glob("*/"))]
 
 
 @pytest.fixture
@@ -116,16 +117,16 @@ def test_unknown_fields_are_ignored_and_kept(copy, bundle):
     assert annotated.manifest.image(Image.new("L", (8, 8), 3)).max() == 3
 
 
-@pytest.mark.parametrize("name", ["tests/data/digits", "exported/flexae-mnist-small", "exported/maskaae-mnist-small"])
-def test_a_manifest_is_written_as_it_was_read(name):
-    path = DOCS.parent / name / "manifest.json"
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
+def test_a_manifest_is_written_as_it_was_read(folder):
+    path = folder / "manifest.json"
     assert to_json(read_manifest(path)) == path.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["tests/data/digits", "exported/flexae-mnist-small", "exported/maskaae-mnist-small"])
-def test_the_checksum_needs_no_more_than_the_bytes(name):
+@pytest.mark.parametrize("folder", BUNDLES, ids=lambda folder: folder.name)
+def test_the_checksum_needs_no_more_than_the_bytes(folder):
     """As docs/bundle.md says it."""
-    data = (DOCS.parent / name / "manifest.json").read_bytes()
+    data = (folder / "manifest.json").read_bytes()
     checksum = json.loads(data)["checksum"]
     assert hashlib.sha256(data.replace(checksum.encode(), b"0" * 64)).hexdigest() == checksum
 

@@ -94,12 +94,12 @@ def describe(found: Survey) -> Iterator[str]:
             "Expect blurred impressions of scenes and colours, not objects: a small auto-encoder cannot hold so many "
             "kinds. A folder of one kind gives better pictures.",
         )
+    if found.images < FEW:
+        expectation = f"But they are fewer than {FEW}: expect smeared mixtures of those few. More pictures help most."
     yield f"The pictures are {kind} (spread {found.spread:.2f}). {expectation}"
     if found.mirrored:
         yield "Mirrored pictures look like the others, so the model learns from them too."
-    if found.images < FEW:
-        yield f"Fewer than {FEW} pictures: the model will mix those few. More pictures help most."
-    elif found.images < MANY:
+    if FEW <= found.images < MANY:
         yield f"{MANY:,} pictures and more would give more variety."
 
 

@@ -165,11 +165,14 @@ def _decode(files: list[Path], source: str, shape: dict[str, Any]) -> tuple[Prep
 def _guess_shape(headers: Collection[Header]) -> dict[str, Any]:
     """Return the height, width and mode that suit images with these headers.
 
-    Height and width are those that most images have, if they are multiples of 4, as the networks need, up to 128.
-    Otherwise they are 64, or 32 if most images are smaller than 64. The mode is grey if all images are.
+    Height and width are those that most images have, if they are multiples of 4, as the networks need, or above 64
+    pixels of 8, without which few convolutions would leave a large model; up to 128. Otherwise they are 64, or 32 if
+    most images are smaller than 64. The mode is grey if all images are.
     """
     (width, height), count = Counter((header.width, header.height) for header in headers).most_common(1)[0]
-    if 2 * count <= len(headers) or width % 4 or height % 4 or max(width, height) > 2 * _GUESSED_SIDE:
+    longer = max(width, height)
+    unit = 4 if longer <= _GUESSED_SIDE else 8
+    if 2 * count <= len(headers) or width % unit or height % unit or longer > 2 * _GUESSED_SIDE:
         small = np.median([min(header.width, header.height) for header in headers]) < _GUESSED_SIDE
         width = height = _GUESSED_SIDE // 2 if small else _GUESSED_SIDE
     return {"width": width, "height": height, "mode": "L" if all(header.grey for header in headers) else "RGB"}

@@ -54,12 +54,13 @@ def test_javascript_makes_the_image_that_the_golden_vectors_say(here, node):
         assert done.stdout.strip() == golden
 
 
-def test_commands_on_the_shipped_bundle(here):
+def test_commands_on_the_shipped_bundles(here):
     commands = [line for line in LINES if re.match(r"rae-serve (sample|inspect|verify)", line)]
-    assert len(commands) == 3
+    assert len(commands) == 4
     for command in commands:
         subprocess.run(command, shell=True, check=True, capture_output=True, timeout=60)
     assert size_of("digits.png") == (4 * 28, 4 * 28)
+    assert size_of("automobiles.png") == (4 * 32, 4 * 32)
 
 
 def test_training_commands_are_of_recipes_that_exist():

@@ -95,7 +95,7 @@ def describe(found: Survey) -> Iterator[str]:
             "kinds. A folder of one kind gives better pictures.",
         )
     if found.images < FEW:
-        expectation = f"But they are fewer than {FEW}: expect smeared mixtures of those few. More pictures help most."
+        expectation = f"Fewer than {FEW} give mixtures of those few, some of them smeared. More pictures help most."
     yield f"The pictures are {kind} (spread {found.spread:.2f}). {expectation}"
     if found.mirrored:
         yield "Mirrored pictures look like the others, so the model learns from them too."

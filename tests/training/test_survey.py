@@ -54,18 +54,18 @@ def test_few_pictures_and_handed_ones_are_not_mirrored():
     [
         (
             Survey(40, 0, (28, 28, 1), 0.0, 0.1, 0.5),
-            ["40 pictures", "grey images of 28 × 28", "alike", "fewer than 500", "smeared"],
+            ["40 pictures", "grey images of 28 × 28", "alike", "Fewer than 500", "smeared"],
             ["repeat", "Left out", "Mirrored", "softer"],
         ),
         (
             Survey(900, 3, (32, 64, 3), 0.2, 0.3, 0.9),
             ["64 × 32", "colour", "of one kind", "pictures: 3.", "20%", "more variety"],
-            ["fewer", "Mirrored"],
+            ["Fewer", "Mirrored"],
         ),
         (
             Survey(13_000, 0, (64, 64, 3), 0.0, 0.4, 0.52),
             ["13,000", "many kinds", "Mirrored"],
-            ["fewer", "variety", "repeat"],
+            ["Fewer", "variety", "repeat"],
         ),
     ],
 )

@@ -18,7 +18,7 @@ from training.runs import RECORD, Run
 from training.survey import Survey, describe, survey
 
 RECIPE: Final = "rae-folder"
-# Fewer pictures give better images with smaller batches and fewer dimensions; a discriminator learns them by heart.
+# Fewer pictures give better images with smaller batches, fewer dimensions and no discriminator: benchmarks/README.md.
 FEWEST_FOR_RECIPE: Final = 1_000
 FOR_FEW: Final = ("batch_size=16", "latent_dim=32", "adversarial=0")
 

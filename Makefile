@@ -11,8 +11,8 @@ serve: $(SERVE)/.ready
 	@BENTOML_DO_NOT_TRACK=True $(SERVE)/bin/bentoml serve
 
 test: $(DEV)/.ready $(NPM_PACKAGES)
-	@echo "running every test: about a quarter of an hour on two cores"
-	$(DEV)/bin/python -m pytest
+	@echo "running every test: about ten minutes on two cores"
+	$(DEV)/bin/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(DEV)/.ready
 	$(DEV)/bin/ruff check .

@@ -18,7 +18,7 @@ from rae_serve import parity
 from rae_serve.bundle import GENERATOR, GRAPHS, Bundle, annotate, name_of
 from rae_serve.engine import Engine
 from rae_serve.errors import BundleError, InvalidInput, NotFound, RaeServeError
-from rae_serve.files import named_errors
+from rae_serve.files import named_errors, printable
 from rae_serve.manifest import MANIFEST, Attribute
 from rae_serve.server import metrics, placement
 from rae_serve.server.settings import Settings
@@ -230,7 +230,7 @@ class Catalog:
         others = [other for other in self._states if other != folder and name_of(other) == name]
         try:
             if not _can_name_a_model(name):
-                raise BundleError(f"the name {name!r} cannot stand in an address; rename the folder")
+                raise BundleError(f"the name '{printable(name)}' cannot stand in an address; rename the folder")
             if others and name in self.engines:
                 raise BundleError(f"{others[0]} is already served under the name {name}; rename one of the folders")
             if isinstance(loaded, Exception):
@@ -238,13 +238,13 @@ class Catalog:
             engine = self._verified_engine(loaded)
         except Exception as error:  # whatever is wrong with one bundle, the others are served
             metrics.RELOADS.labels("refused").inc()
-            log.error("%s is refused: %s", folder, error)
+            log.error("%s is refused: %s", printable(folder), error)
             return
         self._retire(name)
         self._failed_at_start.discard(folder)
         self.engines = dict(sorted({**self.engines, name: engine}.items()))
         metrics.RELOADS.labels("taken").inc()
-        log.info("%s is served as %s, digest %s", folder, name, engine.manifest.digest)
+        log.info("%s is served as %s, digest %s", printable(folder), name, engine.manifest.digest)
 
     def _remove_folder(self, folder: Path) -> None:
         del self._states[folder], self._absent_polls[folder]
@@ -257,7 +257,7 @@ class Catalog:
             self._retire(name)
             self.engines = {other: engine for other, engine in self.engines.items() if other != name}
             metrics.RELOADS.labels("removed").inc()
-            log.info("%s is gone; the model %s is removed", folder, name)
+            log.info("%s is gone; the model %s is removed", printable(folder), name)
 
     def _choose_default(self) -> None:
         """Choose the default model: the named one, else the one that it is already, else the first by name.

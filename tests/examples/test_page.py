@@ -185,7 +185,8 @@ def test_it_says_the_size_of_the_download_and_shows_progress(page, static):
     page.get_by_text(f"{files['encoder'] / 1e6:.1f} MB more for pictures of your own").wait_for()
     held = []
     page.route("**/decoder.onnx", lambda route: held.append(route))
-    page.get_by_role("button", name="Load the model").click()
+    with page.expect_request("**/decoder.onnx"):
+        page.get_by_role("button", name="Load the model").click()
     page.get_by_text(f"of {first}").wait_for()
     progress = page.get_by_role("progressbar")
     page.wait_for_function("document.querySelector('progress').value > 0.5")

@@ -20,6 +20,7 @@ from PIL import Image
 
 from rae_serve import extras, images
 from rae_serve.cli import serving
+from rae_serve.cli.common import console
 from rae_serve.engine import Engine
 from tests.serving import ROOT
 
@@ -136,7 +137,7 @@ def test_joining_graphs_without_onnx_says_how_to_install_it(fails, bundle, monke
 
 
 def test_recipes_need_no_torch(command, monkeypatch, without_torch):
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(console, "width", 300)
     listed = command("recipes")[1].splitlines()
     assert {line.split()[0] for line in listed[1:]} == {path.stem for path in (ROOT / "training/recipes").iterdir()}
     (digits,) = (line.split(maxsplit=3) for line in listed if line.startswith("flexae-digits "))

@@ -31,11 +31,17 @@ from rae_serve.server.short_path import ShortPath
 @pytest.fixture(scope="module", params=["app", "short path"])
 def app(request, bundle):
     """The service, without and with the short path: the tests cannot tell one from the other."""
-    catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu", max_seconds=0.3))
+    catalog = Catalog(Settings(bundles=str(bundle.path), device="cpu"))
     catalog.load()
     inner = create_app(catalog)
     yield RequestMiddleware(ShortPath(inner, catalog) if request.param == "short path" else inner, catalog.settings)
     catalog.close()
+
+
+@pytest.fixture
+def impatient(app):
+    """The same service, which waits 0.3 seconds for a body and for an answer."""
+    return RequestMiddleware(app.app, app.settings.model_copy(update={"max_seconds": 0.3}))
 
 
 @pytest.fixture
@@ -92,9 +98,9 @@ def test_requests_have_ids(client):
     assert all(re.fullmatch(r"[0-9a-f]{12}-[0-9a-f]+", id_) for id_ in drawn)
 
 
-def test_what_waits_too_long_gets_503_and_is_cancelled(client, blocked):
+def test_what_waits_too_long_gets_503_and_is_cancelled(impatient, blocked):
     before = counted("rae_serve_dropped_total", reason="expired")
-    answer = client.post("/v1/sample", json={})
+    answer = TestClient(impatient).post("/v1/sample", json={})
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["retry-after"] == "1"
@@ -111,9 +117,9 @@ def test_a_client_who_leaves_cancels_what_it_waits_for(app, blocked):
     assert sent[0]["status"] == 499
 
 
-def test_a_body_that_comes_too_slowly_gets_408(app):
+def test_a_body_that_comes_too_slowly_gets_408(impatient):
     begin = {"type": "http.request", "body": b"{", "more_body": True}
-    sent = asyncio.run(converse(app, [begin, 60.0, begin]))
+    sent = asyncio.run(converse(impatient, [begin, 60.0, begin]))
     assert sent[0]["status"] == 408
     assert (b"content-type", b"application/problem+json") in sent[0]["headers"]
 

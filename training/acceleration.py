@@ -45,7 +45,7 @@ def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch lacks it
-    return bool(capabilities.get("amx_bf16"))
+    return any(capabilities.get(name) for name in ("amx_bf16", "avx512_bf16"))
 
 
 def _compute_in_bfloat16(model: Autoencoder, device_type: str) -> None:

@@ -94,7 +94,7 @@ def _distance(features: Tensor, target: tuple[Tensor, Tensor]) -> Tensor:
     """
     direction, has_direction = target
     length = torch.linalg.vector_norm(features, dim=1)
-    product = (features * direction).sum(dim=1, dtype=torch.float32)
+    product = (features * direction).sum(dim=1)
     cosine = product / length.clamp(min=_LEAST_LENGTH)
     return ((length > 0).float() + has_direction - 2.0 * cosine).mean()
 

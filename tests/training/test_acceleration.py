@@ -76,7 +76,12 @@ def test_the_perceptual_distance_and_the_layers_have_one_precision(monkeypatch, 
 
 
 def test_a_cpu_has_bfloat16_if_its_capabilities_say_so(monkeypatch):
-    for capabilities, expected in [({"amx_bf16": True}, True), ({"amx_bf16": False}, False), ({}, False)]:
+    for capabilities, expected in [
+        ({"amx_bf16": True, "avx512_bf16": False}, True),
+        ({"amx_bf16": False, "avx512_bf16": True}, True),
+        ({"amx_bf16": False, "avx512_bf16": False}, False),
+        ({}, False),
+    ]:
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
         assert acceleration._has_bfloat16(CPU) is expected
 

@@ -32,8 +32,8 @@ class AAE(Autoencoder):
             decoder. The authors' networks for other data are unknown.
         filters: Channels of the first convolution of "conv"; each further one has twice as many as the one before.
         stages: Convolutions of "conv" in the encoder, and as many in the decoder; each halves or doubles the sides.
-            2 is as published; auto takes as many as leave 7 pixels a side,
-            and avoids a pattern of squares in the images.
+            2 is as published; auto takes as many as leave 7 pixels a side, and avoids a pattern of squares in the
+            images.
         hidden: Width of the hidden layers of encoder and decoder.
         layers: Number of the hidden layers of "mlp".
         critic_hidden: Width of the critic's hidden layers.

@@ -33,8 +33,7 @@ class FlexAE(Autoencoder):
         noise_dim: Dimensions m' of the prior's noise, at least latent_dim; the same as latent_dim unless given.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published; auto takes as many as leave 7 pixels a side,
-            and avoids a pattern of squares in the images.
+            published; auto takes as many as leave 7 pixels a side, and avoids a pattern of squares in the images.
         hidden: Width of the dense layers of encoder and decoder.
         prior_hidden: Width of G's hidden layers.
         prior_layers: Number of G's hidden layers. With too few, G cannot match the latents; with too many, it

@@ -38,8 +38,7 @@ class InjFlow(Autoencoder):
             collapse. Higher values make reconstructions sharper and generated images worse.
         filters: Channels of the first convolution; each further one has twice as many as the one before.
         stages: Convolutions in the encoder, and as many in the decoder; each halves or doubles the sides. 2 is as
-            published; auto takes as many as leave 7 pixels a side,
-            and avoids a pattern of squares in the images.
+            published; auto takes as many as leave 7 pixels a side, and avoids a pattern of squares in the images.
         hidden: Width of the dense layers of encoder and decoder.
         lr: Learning rate of Adam.
     """

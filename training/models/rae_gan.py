@@ -21,14 +21,15 @@ class RAEGAN(RAE):
     """A RAE with the adversarial loss of VQGAN: details are sharp where a squared error leaves blur.
 
     https://arxiv.org/abs/2012.09841, equations 3, 5, 6 and 7. The auto-encoder minimises RAE's terms − λ D(x̂), where
-    D scores each patch of a reconstruction, and λ makes the gradient of this term `adversarial` times as long as that
-    of the others. The discriminator minimises the hinge loss, max(0, 1 − D(x)) + max(0, 1 + D(x̂)).
+    D scores each patch of a reconstruction, and λ makes the gradient of this term at the reconstruction `adversarial`
+    times as long as that of the squared error and the perceptual distance. The discriminator minimises the hinge
+    loss, max(0, 1 − D(x)) + max(0, 1 + D(x̂)).
 
     Ours: the gradients are compared at the reconstruction, not at the decoder's last weights, which spares a pass
     through the decoder; and the discriminator has spectral norm (https://arxiv.org/abs/1802.05957) and no batch norm.
 
     Args:
-        adversarial: The length of the adversarial gradient, as a multiple of that of the other terms. Higher values
+        adversarial: The length of the adversarial gradient, as a multiple of that of the errors. Higher values
             make details sharper and less exact; 0 leaves the discriminator out.
         adversarial_start: The share of the training before the adversarial loss begins.
         discriminator_filters: Channels of the discriminator's first convolution.
@@ -41,7 +42,7 @@ class RAEGAN(RAE):
         *,
         adversarial: NonNegativeFloat = 0.1,
         adversarial_start: Annotated[float, Field(ge=0, lt=1)] = 0.3,
-        discriminator_filters: PositiveInt = 32,
+        discriminator_filters: PositiveInt = 16,
         discriminator_lr: PositiveFloat = 4e-4,
         **rae: Any,
     ) -> None:
@@ -66,14 +67,30 @@ class RAEGAN(RAE):
             yield "autoencoder", terms
             return
         adversarial = -self.discriminator(reconstruction).mean()
-        others = torch.stack(list(terms.values())).sum()
-        weight = self.adversarial * _length(others, reconstruction) / _length(adversarial, reconstruction)
-        yield "autoencoder", {**terms, "adversarial": weight * adversarial}
+        errors = {name: terms[name] for name in ("reconstruction", "perceptual") if name in terms}
+        of_errors = _gradient(torch.stack(list(errors.values())).sum(), reconstruction)
+        of_adversarial = _gradient(adversarial, reconstruction)
+        weight = self.adversarial * _length(of_errors) / _length(of_adversarial)
+        # Both gradients at the reconstruction are known now: the auto-encoder's update need not compute them again.
+        known = {name: error.detach() for name, error in errors.items()}
+        known["adversarial"] = weight * adversarial.detach() + _carried(
+            reconstruction, of_errors + weight * of_adversarial
+        )
+        yield "autoencoder", terms | known
         real, fake = self.discriminator(x), self.discriminator(reconstruction.detach())
         yield "discriminator", {"hinge": relu(1.0 - real).mean() + relu(1.0 + fake).mean()}
 
 
-def _length(loss: Tensor, reconstruction: Tensor) -> Tensor:
-    """Return the length of the gradient of a loss at a reconstruction."""
+def _gradient(loss: Tensor, reconstruction: Tensor) -> Tensor:
     (gradient,) = torch.autograd.grad(loss, reconstruction, retain_graph=True)
+    return gradient
+
+
+def _length(gradient: Tensor) -> Tensor:
     return gradient.norm().clamp(min=_LEAST_LENGTH)
+
+
+def _carried(x: Tensor, gradient: Tensor) -> Tensor:
+    """Return 0, whose gradient at x is the given one."""
+    product = (x * gradient).sum()
+    return product - product.detach()

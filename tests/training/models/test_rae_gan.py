@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn.functional import mse_loss
 
 from tests.training.variants import SHAPE, SMALL, batches
 from training.models.rae_gan import RAEGAN
@@ -21,18 +22,27 @@ def test_the_discriminator_begins_when_it_is_told_to():
     assert [name for name, _ in model(adversarial=0.0).updates(source, 0.5)] == ["autoencoder"]
 
 
+@pytest.mark.parametrize("perceptual", [None, lambda reconstruction, x: (reconstruction - x).abs().mean()])
 @pytest.mark.parametrize("adversarial", [0.5, 2.0])
-def test_the_adversarial_gradient_has_its_length_beside_the_others(adversarial):
-    learner = model(adversarial=adversarial)
+def test_the_adversarial_gradient_has_its_length_beside_that_of_the_errors(adversarial, perceptual):
+    learner, x = model(adversarial=adversarial), next(batches())
+    learner.perceptual = perceptual
     reconstructions = []
     learner.decoder.register_forward_hook(lambda module, inputs, output: reconstructions.append(output))
-    _, terms = next(learner.updates(batches(), 0.5))
-    others = sum(value for name, value in terms.items() if name != "adversarial")
-    lengths = [
-        torch.autograd.grad(loss, reconstructions, retain_graph=True)[0].norm()
-        for loss in (terms["adversarial"], others)
-    ]
-    torch.testing.assert_close(lengths[0], adversarial * lengths[1])
+    _, terms = next(learner.updates(iter([x]), 0.5))
+    (found,) = torch.autograd.grad(sum(terms.values()), reconstructions)
+
+    learner.discriminator.eval()  # spectral norm stays as it is
+    reconstruction = reconstructions[0].detach().requires_grad_()
+    error = mse_loss(reconstruction, x)
+    if perceptual:
+        error = error + perceptual(reconstruction, x) / x[0].numel()
+    score = learner.discriminator(reconstruction).mean()
+    of_error, of_score = (torch.autograd.grad(loss, reconstruction)[0] for loss in (error, score))
+    weight = adversarial * of_error.norm() / of_score.norm()
+    torch.testing.assert_close(found, of_error - weight * of_score)
+    torch.testing.assert_close(terms["adversarial"].detach(), (-weight * score).detach())
+    assert ("perceptual" in terms) == bool(perceptual)
 
 
 def test_the_loss_of_the_discriminator_is_the_hinge_loss():

@@ -6,8 +6,8 @@
 
 `rae-serve train rae-folder`, with the changes that quickstart makes, uses one half of the cores, and pythae the
 other. pythae trains RAE-L2, with a mixture of 10 Gaussians as the prior, on our images, networks and batch size, with
-the learning rate --rate. Printed are Fréchet distances of generated and reconstructed images to the photographs of the folder
---test, on features of ImageNet.
+the learning rate --rate. Printed are Fréchet distances of generated and reconstructed images to the photographs of
+the folder --test, on features of ImageNet.
 """
 
 from __future__ import annotations

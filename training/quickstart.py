@@ -18,8 +18,7 @@ from training.runs import RECORD, Run
 from training.survey import Survey, describe, survey
 
 RECIPE: Final = "rae-folder"
-# Fewer pictures give better images with smaller batches, whose steps are shorter, fewer dimensions and no discriminator:
-# benchmarks/README.md.
+# Fewer pictures give better images with smaller batches, fewer dimensions and no discriminator: benchmarks/README.md.
 FEWEST_FOR_RECIPE: Final = 1_000
 FOR_FEW: Final = ("batch_size=16", "lr=3e-3", "latent_dim=32", "adversarial=0")
 

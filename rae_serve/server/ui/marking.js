@@ -77,8 +77,9 @@ export function marking(model, life) {
       make("div", { class: "bar" }, count, button("Clear", () => change(NO_MARKS)), button("Done", () => change({ marking: false }))), found.element),
     update() {
       const enough = Math.min(state.has.length, state.lacks.length) >= LEAST, body = request();
-      count.textContent = `Choose a picture once if it has what you look for, twice if it does not. ${state.has.length} ✓ and ${state.lacks.length} ✕ so far` +
-        (enough ? "." : `; ${LEAST} of each show a direction.`);
+      const tally = `${state.has.length} ✓ and ${state.lacks.length} ✕ so far`;
+      count.textContent = enough ? tally
+        : `Choose a picture once if it has what you look for, twice if it does not. ${tally}; ${LEAST} of each show a direction.`;
       found.element.hidden = !enough;
       strength.set(state.strength);
       if (!enough) return;

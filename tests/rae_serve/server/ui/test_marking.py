@@ -78,6 +78,17 @@ def test_too_few_marks_are_said(page, server):
     page.get_by_text("Not measured: this needs at least 5 images").wait_for()
 
 
+def test_on_a_phone_the_slider_and_most_of_the_gallery_are_in_sight(phone, server):
+    phone.set_viewport_size({"width": 390, "height": 844})
+    show_marked(phone, server, "digits")
+    panel = phone.get_by_role("region", name="Mark an attribute")
+    panel.get_by_text("From 5 with it and 6 without it.").wait_for()
+    expect(panel.get_by_role("slider")).to_be_in_viewport(ratio=1)
+    assert panel.bounding_box()["height"] < 844 / 4
+    panel.get_by_text("From 5 with it and 6 without it.").scroll_into_view_if_needed()
+    expect(panel.get_by_text("From 5 with it and 6 without it.")).to_be_in_viewport(ratio=1)
+
+
 def test_marks_go_by_keyboard_and_by_thumb(phone, server):
     phone.goto(f"{server}/ui/#gallery?model=digits&marking=1")
     loaded(phone, "Seed 7, row 71")

@@ -94,8 +94,13 @@ def describe(found: Survey) -> Iterator[str]:
             "Expect blurred impressions of scenes and colours, not objects: a small auto-encoder cannot hold so many "
             "kinds. A folder of one kind gives better pictures.",
         )
-    if found.images < FEW:
+    if found.images < FEW and found.spread < ONE_KIND:
         expectation = f"Fewer than {FEW} give mixtures of those few, some of them smeared. More pictures help most."
+    elif found.images < FEW:
+        expectation = (
+            f"Fewer than {FEW} of many kinds give smears in which some of them overlap, not objects. "
+            "More pictures, of one kind, help most."
+        )
     yield f"The pictures are {kind} (spread {found.spread:.2f}). {expectation}"
     if found.mirrored:
         yield "Mirrored pictures look like the others, so the model learns from them too."

@@ -58,6 +58,11 @@ def test_few_pictures_and_handed_ones_are_not_mirrored():
             ["repeat", "Left out", "Mirrored", "softer"],
         ),
         (
+            Survey(40, 0, (32, 32, 3), 0.0, 0.42, 0.5),
+            ["of many kinds", "Fewer than 500 of many kinds", "not objects", "of one kind, help most"],
+            ["softer", "mixtures", "Mirrored"],
+        ),
+        (
             Survey(900, 3, (32, 64, 3), 0.2, 0.3, 0.9),
             ["64 × 32", "colour", "of one kind", "pictures: 3.", "20%", "more variety"],
             ["Fewer", "Mirrored"],

@@ -67,7 +67,7 @@ class RAEGAN(RAE):
             yield "autoencoder", terms
             return
         adversarial = -self.discriminator(reconstruction).mean()
-        errors = {name: terms[name] for name in ("reconstruction", "perceptual") if name in terms}
+        errors = {name: term for name, term in terms.items() if name in ("reconstruction", "perceptual")}
         of_errors = _gradient(torch.stack(list(errors.values())).sum(), reconstruction)
         of_adversarial = _gradient(adversarial, reconstruction)
         weight = self.adversarial * _length(of_errors) / _length(of_adversarial)

@@ -68,15 +68,15 @@ class RAEGAN(RAE):
             return
         adversarial = -self.discriminator(reconstruction).mean()
         errors = {name: term for name, term in terms.items() if name in ("reconstruction", "perceptual")}
-        of_errors = _gradient(torch.stack(list(errors.values())).sum(), reconstruction)
+        gradients = {name: _gradient(error, reconstruction) for name, error in errors.items()}
         of_adversarial = _gradient(adversarial, reconstruction)
-        weight = self.adversarial * _length(of_errors) / _length(of_adversarial)
-        # Both gradients at the reconstruction are known now: the auto-encoder's update need not compute them again.
-        known = {name: error.detach() for name, error in errors.items()}
-        known["adversarial"] = weight * adversarial.detach() + _carried(
-            reconstruction, of_errors + weight * of_adversarial
+        weight = (
+            self.adversarial * _length(torch.stack(list(gradients.values())).sum(dim=0)) / _length(of_adversarial)
         )
-        yield "autoencoder", terms | known
+        # The gradients at the reconstruction are known now: the auto-encoder's update need not compute them again.
+        known = {name: _with_gradient(error, reconstruction, gradients[name]) for name, error in errors.items()}
+        known["adversarial"] = _with_gradient(weight * adversarial, reconstruction, weight * of_adversarial)
+        yield "autoencoder", {**terms, **known}
         real, fake = self.discriminator(x), self.discriminator(reconstruction.detach())
         yield "discriminator", {"hinge": relu(1.0 - real).mean() + relu(1.0 + fake).mean()}
 
@@ -90,7 +90,7 @@ def _length(gradient: Tensor) -> Tensor:
     return gradient.norm().clamp(min=_LEAST_LENGTH)
 
 
-def _carried(x: Tensor, gradient: Tensor) -> Tensor:
-    """Return 0, whose gradient at x is the given one."""
+def _with_gradient(value: Tensor, x: Tensor, gradient: Tensor) -> Tensor:
+    """Return a value whose gradient at x is the given one."""
     product = (x * gradient).sum()
-    return product - product.detach()
+    return value.detach() + (product - product.detach())

@@ -70,9 +70,8 @@ class RAEGAN(RAE):
         errors = {name: term for name, term in terms.items() if name in ("reconstruction", "perceptual")}
         gradients = {name: _gradient(error, reconstruction) for name, error in errors.items()}
         of_adversarial = _gradient(adversarial, reconstruction)
-        weight = (
-            self.adversarial * _length(torch.stack(list(gradients.values())).sum(dim=0)) / _length(of_adversarial)
-        )
+        of_errors = torch.stack(list(gradients.values())).sum(dim=0)
+        weight = self.adversarial * _length(of_errors) / _length(of_adversarial)
         # The gradients at the reconstruction are known now: the auto-encoder's update need not compute them again.
         known = {name: _with_gradient(error, reconstruction, gradients[name]) for name, error in errors.items()}
         known["adversarial"] = _with_gradient(weight * adversarial, reconstruction, weight * of_adversarial)
